@@ -1,0 +1,87 @@
+# Every target sets up $(VENV) first, on a machine that has Python 3.11+, pip, git and make; a second call is instant.
+# Another interpreter beside the first: make test PYTHON=python3.13 VENV=.venv-3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+RUNS ?= 200
+DEMO_DIR ?= build/demo
+
+PY := $(VENV)/bin/python
+LOCK := requirements/dev.txt
+LOWEST := .venv-lowest
+EXTRAS := sign,testing,redis,demo
+# Named after what it was made from: a changed lock, version or folder asks for a new set-up, a mere checkout does not.
+READY := $(VENV)/.ready-$(shell { cat pyproject.toml $(LOCK) cas/_version.py; echo '$(CURDIR)'; } | cksum | tr ' ' '-')
+
+# An interpreter that has gone (an upgraded or removed Python) leaves a stamp that is not true any more.
+$(shell test -x $(PY) || rm -f $(VENV)/.ready-*)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long test-lowest lint format bench bench-quick lock clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
+
+setup: $(READY) ## Set up .venv from the lock
+	@$(PY) --version
+
+demo: $(READY) ## Run RUNS=200 real backtests, store, export, push, roll back and verify them
+	$(PY) examples/backtest_sweep.py --runs $(RUNS) --workers 2 --dir $(DEMO_DIR)
+
+test: lint ## Lint, then all tests but the long ones
+	$(PY) -m pytest -n $(JOBS)
+
+test-long: $(READY) ## All tests, with many more generated examples
+	$(PY) -m pytest -n $(JOBS) -m "long or not long" --hypothesis-profile=long
+
+# The locked tests run on the newest versions; this runs them on the oldest that pyproject.toml allows. uv does not read
+# pip's settings, so a mirror configured for pip is handed on.
+test-lowest: $(READY) ## All tests but the long ones, on the lowest supported versions
+	$(PY) -m uv venv --quiet --clear --python $(PY) $(LOWEST)
+	index="$${PIP_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null || true)}"; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi; \
+	$(PY) -m uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+	  --editable '.[$(EXTRAS)]' --group test
+	$(LOWEST)/bin/python -m pytest -n $(JOBS)
+
+# pyright and its node come from the lock; the variable keeps its wrapper from asking a server for a newer version.
+lint: $(READY) ## ruff, mypy strict, pyright strict, import directions
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright --pythonpath $(PY)
+	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+
+format: $(READY) ## Rewrite the sources in the common form
+	$(PY) -m ruff check --fix-only
+	$(PY) -m ruff format
+
+bench: $(READY) ## Measure, and keep the figures in benchmarks/results
+	$(PY) -m benchmarks
+
+bench-quick: $(READY) ## The same measurements, small, as a check that they run
+	$(PY) -m benchmarks --quick
+
+# Names and digests only: where packages come from is the machine's own setting.
+lock: $(READY) ## Resolve the newest versions into the lock
+	$(PY) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --custom-compile-command "make lock" --all-extras --group dev --output-file $(LOCK) \
+	  pyproject.toml
+
+clean: ## Remove what the targets made, except .venv
+	rm -rf build dist $(LOWEST) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
+
+# A .venv that exists is kept, whoever made it, unless its interpreter is gone or too old. Some systems ship Python
+# without ensurepip: there the environment is made empty, and the machine's pip installs pip into it.
+$(READY):
+	@echo "Setting up $(VENV); this takes about a minute, once."
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")' \
+	  && rm -rf $(VENV) && { $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV); }; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m pip --python $(PY) install --quiet pip
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.ready-*
+	@touch $@

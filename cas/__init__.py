@@ -1,0 +1,76 @@
+"""Content-addressed store for backtest runs, whose git commit ids are known before git sees them.
+
+    from cas import ArtifactStore, ArtifactStoreConfig
+
+This package never starts a process, never opens a socket, never prints and never reads the environment.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cas._version import __version__
+from cas.config import ArtifactStoreConfig
+from cas.errors import (
+    ArtifactStoreError,
+    ConfigError,
+    ConflictError,
+    ExportError,
+    GitCommandFailedError,
+    IntegrityError,
+    InvalidFileError,
+    InvalidIdError,
+    InvalidInputError,
+    InvalidMetadataError,
+    InvalidNameError,
+    LeaseHeldError,
+    NotFoundError,
+    QueryError,
+    ReadOnlyStoreError,
+    SecretDetectedError,
+    StateError,
+    StorageError,
+    StoreSuspectError,
+    WaitTimeoutError,
+)
+from cas.store import ArtifactStore
+
+if TYPE_CHECKING:
+    from cas.secretscan import Finding, SecretScanner
+
+__all__ = [
+    "ArtifactStore",
+    "ArtifactStoreConfig",
+    "ArtifactStoreError",
+    "ConfigError",
+    "ConflictError",
+    "ExportError",
+    "Finding",
+    "GitCommandFailedError",
+    "IntegrityError",
+    "InvalidFileError",
+    "InvalidIdError",
+    "InvalidInputError",
+    "InvalidMetadataError",
+    "InvalidNameError",
+    "LeaseHeldError",
+    "NotFoundError",
+    "QueryError",
+    "ReadOnlyStoreError",
+    "SecretDetectedError",
+    "SecretScanner",
+    "StateError",
+    "StorageError",
+    "StoreSuspectError",
+    "WaitTimeoutError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load the secret scanner on first use: its engine takes longer to import than all the rest."""
+    if name in {"Finding", "SecretScanner"}:
+        from cas import secretscan
+
+        return getattr(secretscan, name)
+    raise AttributeError(f"module 'cas' has no attribute {name!r}")

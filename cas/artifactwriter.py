@@ -1,0 +1,180 @@
+"""A run that grows: files are taken in as they are made, and committed together at the end.
+
+Invariant: nothing is visible before `ArtifactWriter.commit` returns; leaving without it leaves nothing behind. Each
+file is scanned, digested and compressed when it is added, so that the commit itself is one short transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from typing import IO, TYPE_CHECKING, Final, Self
+
+from cas import names
+from cas.blobs import Blob, NewBlob
+from cas.errors import InvalidFileError, SecretDetectedError, StateError
+from cas.intake import LARGE_FILE_BYTES, RunIntake, name_of
+from cas.lmdbenv import mapped_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from types import TracebackType
+
+    from cas.config import ArtifactStoreConfig
+    from cas.intake import Content, Gate, Intake
+    from cas.lmdbenv import Environment
+    from cas.records import Record
+
+_HINT: Final = "Open another run with store.open_run()."
+Spool = tempfile.SpooledTemporaryFile[bytes]
+
+
+class ArtifactWriter:
+    """Takes the files of one run one by one; made by `ArtifactStore.open_run`. Owned by one thread.
+
+    As a context manager it discards what was not committed.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        gate: Gate,
+        config: ArtifactStoreConfig,
+        finish: Callable[[Callable[[bytes], Intake], Mapping[str, object] | None], Record],
+    ) -> None:
+        self._environment = environment
+        self._max_files = config.max_files
+        self._finish = finish
+        self._run = RunIntake(environment, gate)
+        self._taken: dict[str, NewBlob | Blob] = {}
+        self._sources: dict[str, Content | Spool] = {}
+        self._state = "open"
+
+    def add_file(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+        """Take in a file as it is now.
+
+        Args:
+            path: A regular file; it is read once, and again only if the garbage collector takes a blob in between.
+            name: Its name in the run; None means the last part of the path.
+
+        Raises:
+            InvalidNameError: The name is unsafe, taken, or collides with another.
+            InvalidFileError: The file is missing, unreadable, too large, or changed while it was read.
+            SecretDetectedError: The gate found something; the run can only be discarded.
+        """
+        self._add(name_of(path) if name is None else name, path)
+
+    def add_bytes(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        """Take in a file from memory.
+
+        Raises:
+            InvalidNameError: The name is unsafe, taken, or collides with another.
+            SecretDetectedError: The gate found something; the run can only be discarded.
+        """
+        self._add(name, bytes(data))
+
+    @contextlib.contextmanager
+    def open_file(self, name: str) -> Generator[IO[bytes]]:
+        """Yield a binary file to write; it is taken in when the block ends well.
+
+        Up to 16 MiB are held in memory, more goes to an unnamed file in the store's folder.
+
+        Raises:
+            InvalidNameError: The name is unsafe, taken, or collides with another.
+            SecretDetectedError: The gate found something; the run can only be discarded.
+        """
+        self._check_new(name)
+        spool: Spool = tempfile.SpooledTemporaryFile(LARGE_FILE_BYTES, dir=str(self._environment.directory))  # noqa: SIM115
+        try:
+            yield spool
+            with mapped_errors(self._environment.directory):
+                spool.flush()
+            self._add(name, spool)
+        except BaseException:
+            spool.close()
+            raise
+
+    def commit(self, metadata: Mapping[str, object] | None = None) -> Record:
+        """Store the run; on return it is durable.
+
+        Returns:
+            As `ArtifactStore.commit_artifacts`.
+
+        Raises:
+            InvalidInputError: No files, or metadata that is not JSON; the run stays open.
+            SecretDetectedError: The metadata, an ID or a name holds a credential.
+            StorageError: The disk refused; nothing of the run is stored.
+        """
+        self._check_state()
+        if not self._taken:
+            raise InvalidFileError("a run needs at least one file")
+        result = self._finish(self._complete, metadata)
+        self._close("committed")
+        return result
+
+    def discard(self) -> None:
+        """Give the run up; nothing of it stays. A second call does nothing."""
+        if self._state == "open":
+            self._run.discard()
+            self._close("discarded")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def _check_state(self) -> None:
+        if self._state != "open":
+            raise StateError(f"the run is {self._state}", hint=_HINT)
+
+    def _check_new(self, name: str) -> None:
+        self._check_state()
+        names.check_artifact_names([*self._taken, name])
+        if len(self._taken) >= self._max_files:
+            raise InvalidFileError(f"a run may have {self._max_files} files", hint="Raise max_files.")
+
+    def _add(self, name: str, source: Content | Spool) -> None:
+        self._check_new(name)
+        blob = self._take(name, source)
+        if self._run.findings:
+            raise SecretDetectedError(self._run.findings)
+        self._taken[name] = blob
+        # Kept for the rare case that a blob found in the store is collected before the commit.
+        if isinstance(blob, Blob) or not isinstance(source, bytes):
+            self._sources[name] = source
+
+    def _take(self, name: str, source: Content | Spool) -> NewBlob | Blob:
+        if not isinstance(source, tempfile.SpooledTemporaryFile):
+            return self._run.take(name, source)
+        size_bytes = source.seek(0, os.SEEK_END)
+        if size_bytes <= LARGE_FILE_BYTES:
+            source.seek(0)
+            return self._run.take(name, source.read())
+        return self._run.take_open(name, source.fileno(), size_bytes)
+
+    def _complete(self, metadata_and_ids: bytes) -> Intake:
+        """Return the intake; called again when a blob was collected meanwhile, and then takes those in anew."""
+        if self._state == "again":
+            for name, blob in list(self._taken.items()):
+                if isinstance(blob, Blob) or blob.staged_segment is not None:
+                    self._taken[name] = self._take(name, self._sources[name])
+        else:
+            self._run.scan(metadata_and_ids, "metadata and ids")
+            self._run.scan("\n".join(self._taken).encode(), "file names")
+            self._state = "again"
+        try:
+            return self._run.complete(self._taken)
+        except SecretDetectedError:
+            self._state = "open"
+            raise
+
+    def _close(self, state: str) -> None:
+        self._state = state
+        for source in self._sources.values():
+            if isinstance(source, tempfile.SpooledTemporaryFile):
+                source.close()
+        self._sources.clear()

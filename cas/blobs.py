@@ -1,0 +1,379 @@
+"""Blobs: content by digest, kept as the very stream a git pack holds.
+
+Invariant: a blob row exists only together with all bytes of its stream, in the same transaction; content handed out
+matches its digest. Owner of the tables ``blobs`` (digest → where and what) and ``segments`` (the streams). The new
+streams of one commit are joined into one segment: one allocation per commit instead of one per file
+(docs/decisions.md, D4). A large blob's stream is cut into the parts of a segment of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from typing import TYPE_CHECKING, Final
+
+from cas.codec import crc32, inflate, iter_inflated
+from cas.digest import Digester, digest_bytes
+from cas.errors import IntegrityError
+from cas.lmdbenv import Table
+from cas.objects import ObjectHasher, pack_entry_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
+
+PART_BYTES: Final = (
+    4 * 1024 * 1024
+)  # a part is dirty in memory twice while it is written; a few MB keep that small
+RULESET_BYTES: Final = 8
+SHA1_BYTES: Final = 20
+NOT_SCANNED: Final = bytes(RULESET_BYTES)
+# segment, offset in it, parts (1 unless large), stored bytes, content bytes, CRC-32 of the pack entry, rule set
+_ROW: Final = struct.Struct(">QIIQQI8s")
+_SEGMENT_KEY: Final = struct.Struct(">QI")
+_SEGMENT_NUMBER_BYTES: Final = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Blob:
+    """What the store knows of one blob; `digest` is BLAKE3, `oid` git's id in the store's object format."""
+
+    digest: bytes
+    oid: bytes
+    size_bytes: int
+    stored_bytes: int
+    crc32: int
+    segment: int
+    offset: int
+    part_count: int
+    ruleset: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewBlob:
+    """A blob on its way in: its stream in memory, or staged as the parts of `staged_segment`."""
+
+    digest: bytes
+    oid: bytes
+    size_bytes: int
+    crc32: int
+    ruleset: bytes
+    stream: bytes
+    staged_segment: int | None = None
+    staged_bytes: int = 0
+    part_count: int = 1
+
+
+def find(transaction: ReadTransaction, digest: bytes) -> Blob | None:
+    """Return the blob with that digest, or None."""
+    row = transaction.view(Table.BLOBS, digest)
+    return None if row is None else _decode(digest, row)
+
+
+def require(transaction: ReadTransaction, digest: bytes) -> Blob:
+    """Return the blob with that digest.
+
+    Raises:
+        IntegrityError: It is missing, which no manifest allows.
+    """
+    blob = find(transaction, digest)
+    if blob is None:
+        raise IntegrityError(
+            f"blob {digest.hex()[:12]} is missing",
+            subject=digest.hex(),
+            hint="Run `cas verify --full` to see which runs are affected.",
+        )
+    return blob
+
+
+def _decode(digest: bytes, row: memoryview | bytes) -> Blob:
+    if len(row) <= _ROW.size:
+        raise IntegrityError(f"the row of blob {digest.hex()[:12]} is damaged", subject=digest.hex())
+    segment, offset, part_count, stored_bytes, size_bytes, crc, ruleset = _ROW.unpack_from(row)
+    return Blob(
+        digest=digest,
+        oid=bytes(row[_ROW.size :]),
+        size_bytes=size_bytes,
+        stored_bytes=stored_bytes,
+        crc32=crc,
+        segment=segment,
+        offset=offset,
+        part_count=part_count,
+        ruleset=ruleset,
+    )
+
+
+def encode(blob: Blob) -> bytes:
+    """Return the row of a blob as stored under its digest."""
+    fixed = _ROW.pack(
+        blob.segment,
+        blob.offset,
+        blob.part_count,
+        blob.stored_bytes,
+        blob.size_bytes,
+        blob.crc32,
+        blob.ruleset,
+    )
+    return fixed + blob.oid
+
+
+def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[int, int]:
+    """Store the blobs that are not there yet; one segment row for all streams held in memory.
+
+    Returns:
+        How many blobs were added, and the bytes of their streams.
+    """
+    streams: list[bytes] = []
+    offset = added_count = added_bytes = 0
+    segment = next_segment(transaction)
+    for new in new_blobs:
+        known = transaction.has(Table.BLOBS, new.digest)
+        if new.staged_segment is not None:
+            settle_upload(transaction, new.staged_segment, keep=not known)
+        if known:
+            continue
+        if new.staged_segment is None:
+            row = _placed(new, segment, offset, len(new.stream))
+            streams.append(new.stream)
+            offset += len(new.stream)
+        else:
+            row = _placed(new, new.staged_segment, 0, new.staged_bytes)
+        transaction.put(Table.BLOBS, new.digest, encode(row))
+        added_count += 1
+        added_bytes += row.stored_bytes
+    if streams:
+        transaction.append(Table.SEGMENTS, segment_key(segment, 0), b"".join(streams))
+    return added_count, added_bytes
+
+
+def _placed(new: NewBlob, segment: int, offset: int, stored_bytes: int) -> Blob:
+    return Blob(
+        digest=new.digest,
+        oid=new.oid,
+        size_bytes=new.size_bytes,
+        stored_bytes=stored_bytes,
+        crc32=new.crc32,
+        segment=segment,
+        offset=offset,
+        part_count=new.part_count,
+        ruleset=new.ruleset,
+    )
+
+
+def next_segment(transaction: ReadTransaction) -> int:
+    """Return the number of the segment to write next; numbers only grow."""
+    last = transaction.last_key(Table.SEGMENTS)
+    return 1 if last is None else int(_SEGMENT_KEY.unpack(last)[0]) + 1
+
+
+def segment_key(segment: int, part: int) -> bytes:
+    """Return the key of one part of a segment."""
+    return _SEGMENT_KEY.pack(segment, part)
+
+
+def iter_stream(transaction: ReadTransaction, blob: Blob) -> Iterator[memoryview]:
+    """Yield the stored stream in order, without copying; the views die with the transaction.
+
+    Raises:
+        IntegrityError: A part is missing or shorter than recorded.
+    """
+    left_bytes = blob.stored_bytes
+    for part in range(blob.part_count):
+        row = transaction.view(Table.SEGMENTS, segment_key(blob.segment, part))
+        start = blob.offset if part == 0 else 0
+        view = None if row is None else row[start : start + left_bytes]
+        if view is None or (part == blob.part_count - 1 and len(view) != left_bytes):
+            raise IntegrityError(
+                f"the stream of blob {blob.digest.hex()[:12]} is cut short", subject=blob.digest.hex()
+            )
+        left_bytes -= len(view)
+        yield view
+
+
+def read(transaction: ReadTransaction, blob: Blob) -> bytes:
+    """Return the whole content, checked against its digest.
+
+    Raises:
+        IntegrityError: The stored bytes are damaged; nothing is returned.
+    """
+    parts = list(iter_stream(transaction, blob))
+    stream = parts[0] if len(parts) == 1 else b"".join(parts)
+    data = _named_damage(blob, stream)
+    if digest_bytes(data) != blob.digest:
+        raise damaged(blob)
+    return data
+
+
+def _named_damage(blob: Blob, stream: memoryview | bytes) -> bytes:
+    try:
+        return inflate(stream, blob.size_bytes)
+    except IntegrityError as error:
+        raise damaged(blob) from error
+
+
+def damaged(blob: Blob) -> IntegrityError:
+    """Return the error for a blob whose bytes do not match its digest."""
+    return IntegrityError(
+        f"blob {blob.digest.hex()[:12]} does not match its digest",
+        subject=blob.digest.hex(),
+        hint="Run `cas verify --full` to see which runs are affected and how to heal them.",
+    )
+
+
+def iter_content(environment: Environment, blob: Blob) -> Iterator[bytes]:
+    """Yield the content in chunks with one short read transaction per part; the last step checks the digest.
+
+    What was yielded counts only once the iterator has ended without an error.
+
+    Raises:
+        IntegrityError: The stored bytes are damaged.
+    """
+    digester = Digester()
+    try:
+        for chunk in iter_inflated(iter_parts(environment, blob), blob.size_bytes):
+            digester.update(chunk)
+            yield chunk
+    except IntegrityError as error:
+        raise damaged(blob) from error
+    if digester.digest() != blob.digest:
+        raise damaged(blob)
+
+
+def iter_parts(environment: Environment, blob: Blob) -> Iterator[bytes]:
+    """Yield the stored stream part by part, each from a snapshot of its own: a large blob holds none for long."""
+    for part in range(blob.part_count):
+        with environment.read() as transaction:
+            row = transaction.view(Table.SEGMENTS, segment_key(blob.segment, part))
+            if row is None:
+                raise damaged(blob)
+            piece = bytes(row[blob.offset : blob.offset + blob.stored_bytes] if blob.part_count == 1 else row)
+        yield piece
+
+
+def iter_blobs(transaction: ReadTransaction) -> Iterator[Blob]:
+    """Yield every blob in digest order."""
+    for digest, row in transaction.scan(Table.BLOBS):
+        yield _decode(digest, row)
+
+
+def find_by_prefix(transaction: ReadTransaction, hex_prefix: str, limit: int = 2) -> list[Blob]:
+    """Return up to ``limit`` blobs whose written digest begins with ``hex_prefix``."""
+    whole, odd = bytes.fromhex(hex_prefix[: len(hex_prefix) // 2 * 2]), len(hex_prefix) % 2
+    found: list[Blob] = []
+    for digest, row in transaction.scan(Table.BLOBS, whole):
+        if odd and not digest.hex().startswith(hex_prefix):
+            continue
+        found.append(_decode(digest, row))
+        if len(found) >= limit:
+            break
+    return found
+
+
+def entry_crc32(header: bytes, stream: bytes) -> int:
+    """Return the CRC-32 of a pack entry, header and stream, as a pack index holds it."""
+    return crc32(stream, crc32(header))
+
+
+class Stage:
+    """A large stream going in over several transactions, under a segment number of its own.
+
+    What is staged is invisible until a commit places a blob row over it; left-overs of a killed writer are found by
+    the garbage collector through the row ``upload`` of the meta table. Owned by one thread.
+    """
+
+    def __init__(self, environment: Environment, owner: bytes) -> None:
+        self._environment = environment
+        self._owner = owner
+        self._buffer: list[bytes] = []
+        self._buffered_bytes = 0
+        self.segment: int | None = None
+        self.part_count = 0
+        self.stored_bytes = 0
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece of the stream; whole parts are written at once, durably."""
+        self._buffer.append(piece)
+        self._buffered_bytes += len(piece)
+        if self._buffered_bytes < PART_BYTES:
+            return
+        joined = memoryview(b"".join(self._buffer))
+        end = len(joined) // PART_BYTES * PART_BYTES
+        for start in range(0, end, PART_BYTES):
+            self._write(joined[start : start + PART_BYTES])
+        self._buffer = [bytes(joined[end:])]
+        self._buffered_bytes = len(joined) - end
+
+    def finish(self) -> None:
+        """Write what is left of the stream."""
+        if self._buffered_bytes or self.segment is None:
+            self._write(memoryview(b"".join(self._buffer)))
+        self._buffer = []
+        self._buffered_bytes = 0
+
+    def _write(self, part: memoryview) -> None:
+        with self._environment.write(reserve_bytes=len(part)) as transaction:
+            if self.segment is None:
+                self.segment = next_segment(transaction)
+                transaction.put(Table.META, upload_key(self.segment), self._owner)
+            transaction.put(Table.SEGMENTS, segment_key(self.segment, self.part_count), part)
+        self.part_count += 1
+        self.stored_bytes += len(part)
+
+    def discard(self) -> None:
+        """Remove what was staged; for a run that is refused after all."""
+        if self.segment is None:
+            return
+        with self._environment.write() as transaction:
+            settle_upload(transaction, self.segment, keep=False)
+        self.segment = None
+
+
+_UPLOAD_PREFIX: Final = b"upload:"
+
+
+def upload_key(segment: int) -> bytes:
+    """Return the meta key that marks a segment as being uploaded."""
+    return _UPLOAD_PREFIX + segment.to_bytes(8, "big")
+
+
+def settle_upload(transaction: WriteTransaction, segment: int, *, keep: bool) -> None:
+    """End an upload: its parts belong to a blob from now on, or are removed. One that has ended is left alone."""
+    if not transaction.delete(Table.META, upload_key(segment)) or keep:
+        return
+    for key in list(transaction.scan_keys(Table.SEGMENTS, segment_key(segment, 0)[:_SEGMENT_NUMBER_BYTES])):
+        transaction.delete(Table.SEGMENTS, key)
+
+
+def iter_uploads(transaction: ReadTransaction) -> Iterator[int]:
+    """Yield the segments that are being uploaded, or were when their writer died."""
+    for key, _ in transaction.scan(Table.META, _UPLOAD_PREFIX):
+        yield int.from_bytes(key[len(_UPLOAD_PREFIX) :], "big")
+
+
+def iter_segments(transaction: ReadTransaction) -> Iterator[int]:
+    """Yield every segment number once, in order."""
+    previous = None
+    for key in transaction.scan_keys(Table.SEGMENTS):
+        segment = int(_SEGMENT_KEY.unpack(key)[0])
+        if segment != previous:
+            yield segment
+        previous = segment
+
+
+def object_hasher(blob: Blob) -> ObjectHasher:
+    """Return the hasher that gives the blob's oid once all its content was fed."""
+    return ObjectHasher("blob", blob.size_bytes, "sha1" if len(blob.oid) == SHA1_BYTES else "sha256")
+
+
+def check_entry(transaction: ReadTransaction, blob: Blob) -> None:
+    """Compare a blob's stored stream with the recorded CRC-32 of its pack entry, without inflating it.
+
+    Raises:
+        IntegrityError: It differs.
+    """
+    crc = crc32(pack_entry_header("blob", blob.size_bytes))
+    for part in iter_stream(transaction, blob):
+        crc = crc32(part, crc)
+    if crc != blob.crc32:
+        raise damaged(blob)

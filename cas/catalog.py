@@ -1,0 +1,320 @@
+"""The catalog: manifests in sequence, and every name and order they are found by.
+
+Invariant: each catalog row is derived from a manifest row and written in the same transaction; rebuilding it from the
+manifests gives the same rows. Owner of the tables ``manifests`` (sequence → row) and ``catalog``. The key families of
+``catalog`` begin with one byte each; docs/format.md is their specification.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import TYPE_CHECKING, Final
+
+from cas import manifest as manifests
+from cas import names
+from cas.errors import IntegrityError
+from cas.lmdbenv import Table
+from cas.manifest import RunManifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cas.lmdbenv import ReadTransaction, WriteTransaction
+    from cas.manifest import Manifest, ManifestRow
+
+SEQUENCE_BYTES: Final = 8
+_SEPARATOR: Final = b"\0"  # never part of an escaped name, so one name's range cannot run into another's
+_CORRELATION: Final = b"c"
+_CONTENT_MARK: Final = b"\1"
+_BRANCH: Final = b"b"
+_BRANCH_HISTORY: Final = b"h"
+_WORKFLOW: Final = b"w"
+_PROMPT: Final = b"p"
+_PROMPT_TAG: Final = b"t"
+_TASK: Final = b"k"
+_TIME: Final = b"d"
+_METRIC: Final = b"m"
+_COMMIT: Final = b"o"
+_MANIFEST_ID: Final = b"i"
+SHARED_FAMILIES: Final = frozenset(
+    {_BRANCH, _COMMIT}
+)  # several manifests may have one key; the newest is in it
+_CONTENT_BYTES: Final = (
+    16  # within one correlation ID's few revisions, 128 bits of the digest tell contents apart
+)
+_REVISION: Final = struct.Struct(">I")
+MAX_REVISION: Final = 2**32 - 1
+_SEQUENCE: Final = struct.Struct(">Q")
+_DOUBLE: Final = struct.Struct(">d")
+_DOUBLE_BITS: Final = struct.Struct(">Q")
+_SIGN_BIT: Final = 1 << 63
+_ALL_BITS: Final = (1 << 64) - 1
+
+
+def sequence_key(sequence: int) -> bytes:
+    """Return the key of a manifest: its sequence number, eight bytes, big-endian."""
+    return _SEQUENCE.pack(sequence)
+
+
+def sequence_of(key: bytes) -> int:
+    """Return the sequence number in the last eight bytes of a key or value.
+
+    Raises:
+        IntegrityError: It is shorter than that.
+    """
+    if len(key) < SEQUENCE_BYTES:
+        raise IntegrityError(f"a stored sequence number has {len(key)} bytes, not {SEQUENCE_BYTES}")
+    return int(_SEQUENCE.unpack(key[-SEQUENCE_BYTES:])[0])
+
+
+def next_sequence(transaction: ReadTransaction) -> int:
+    """Return the number of the manifest to write next; numbers only grow."""
+    last = transaction.last_key(Table.MANIFESTS)
+    counted = transaction.get(Table.META, b"sequence")
+    return max(0 if last is None else sequence_of(last), 0 if counted is None else sequence_of(counted)) + 1
+
+
+def get_row(transaction: ReadTransaction, sequence: int) -> ManifestRow | None:
+    """Return the manifest row of a sequence number, or None."""
+    encoded = transaction.view(Table.MANIFESTS, sequence_key(sequence))
+    return None if encoded is None else manifests.decode_row(encoded)
+
+
+def iter_rows(
+    transaction: ReadTransaction, *, start: int | None = None, reverse: bool = False
+) -> Iterator[tuple[int, ManifestRow]]:
+    """Yield manifest rows in sequence order, or newest first."""
+    first = None if start is None else sequence_key(start)
+    for key, value in transaction.scan(Table.MANIFESTS, start=first, reverse=reverse):
+        yield sequence_of(key), manifests.decode_row(value)
+
+
+def latest_revision(transaction: ReadTransaction, correlation_id: str) -> tuple[int, int] | None:
+    """Return revision and sequence of the newest manifest of a correlation ID, or None."""
+    prefix = _correlation_prefix(correlation_id)
+    for key, value in transaction.scan(Table.CATALOG, prefix + _SEPARATOR, reverse=True):
+        return int(_REVISION.unpack(key[len(prefix) + 1 :])[0]), sequence_of(value)
+    return None
+
+
+def find_revision(transaction: ReadTransaction, correlation_id: str, revision: int) -> int | None:
+    """Return the sequence of one revision of a correlation ID, or None."""
+    if not 0 < revision <= MAX_REVISION:
+        return None
+    key = _correlation_prefix(correlation_id) + _SEPARATOR + _REVISION.pack(revision)
+    return _optional(transaction.get(Table.CATALOG, key))
+
+
+def find_content(transaction: ReadTransaction, correlation_id: str, content_digest: bytes) -> int | None:
+    """Return the sequence of the revision that holds this content already, or None."""
+    return _optional(transaction.get(Table.CATALOG, _content_key(correlation_id, content_digest)))
+
+
+def branch_head(transaction: ReadTransaction, branch: str) -> int | None:
+    """Return the sequence of a branch's newest manifest, or None."""
+    return _optional(transaction.get(Table.CATALOG, _BRANCH + branch.encode()))
+
+
+def branch_sequences(transaction: ReadTransaction, branch: str, *, reverse: bool = True) -> Iterator[int]:
+    """Yield the sequences of a branch's manifests, newest first unless told otherwise."""
+    return _sequences(transaction, _BRANCH_HISTORY + branch.encode() + _SEPARATOR, reverse=reverse)
+
+
+def workflow_sequences(transaction: ReadTransaction, workflow_id: str) -> Iterator[int]:
+    """Yield the sequences of a workflow's runs, newest first."""
+    return _sequences(transaction, _WORKFLOW + names.escape_id(workflow_id).encode() + _SEPARATOR)
+
+
+def task_sequences(
+    transaction: ReadTransaction, task_id: str, workflow_id: str | None = None
+) -> Iterator[int]:
+    """Yield the sequences of a task's runs, newest first; of all workflows together, or of one."""
+    prefix = _TASK + names.escape_id(task_id).encode() + _SEPARATOR
+    if workflow_id is not None:
+        yield from _sequences(transaction, prefix + names.escape_id(workflow_id).encode() + _SEPARATOR)
+        return
+    yield from sorted(map(sequence_of, transaction.scan_keys(Table.CATALOG, prefix)), reverse=True)
+
+
+def prompt_sequences(transaction: ReadTransaction, prompt_hash: str) -> Iterator[int]:
+    """Yield the sequences of the runs made from a prompt, newest first."""
+    return _sequences(transaction, _PROMPT + names.escape_id(prompt_hash).encode() + _SEPARATOR)
+
+
+def time_sequences(
+    transaction: ReadTransaction, *, since_us: int | None = None, until_us: int | None = None
+) -> Iterator[int]:
+    """Yield the sequences of runs committed in a time range, newest time first.
+
+    Args:
+        transaction: The snapshot.
+        since_us: First microsecond since the epoch that counts; None for no bound.
+        until_us: First microsecond that counts no more; None for no bound.
+    """
+    start = None if until_us is None else _TIME + _SEQUENCE.pack(max(until_us, 0))
+    end = None if since_us is None else _TIME + _SEQUENCE.pack(max(since_us, 0))
+    for key, _ in transaction.scan(Table.CATALOG, _TIME, start=start, reverse=True):
+        if end is not None and key < end:
+            return
+        yield sequence_of(key)
+
+
+def metric_sequences(
+    transaction: ReadTransaction, metric: str, *, low: float | None = None, high: float | None = None
+) -> Iterator[int]:
+    """Yield the sequences of runs whose indexed metric lies between two bounds, both included, in rising order."""
+    prefix = _metric_prefix(metric)
+    start = prefix if low is None else prefix + _sortable(low)
+    end = None if high is None else prefix + _sortable(high)
+    for key, _ in transaction.scan(Table.CATALOG, prefix, start=start):
+        if end is not None and key[: len(end)] > end:
+            return
+        yield sequence_of(key)
+
+
+def prompt_tag_owner(transaction: ReadTransaction, tag: str) -> int | None:
+    """Return the sequence of the run that owns a prompt tag, or None."""
+    return _optional(transaction.get(Table.CATALOG, _PROMPT_TAG + tag.encode()))
+
+
+def find_tag(transaction: ReadTransaction, tag: str) -> int | None:
+    """Return the sequence of the manifest a tag points at, or None."""
+    if tag.startswith(names.PROMPT_PREFIX):
+        return prompt_tag_owner(transaction, tag)
+    base, mark, number = tag.rpartition("@")
+    if not mark:
+        base, number = tag, "1"
+    if not number.isascii() or not number.isdecimal() or len(number) > len(str(2**32 - 1)):
+        return None
+    revision = int(number)
+    if revision >= 2**32 or (mark and str(revision) != number) or (mark and revision == 1):
+        return None
+    key = _CORRELATION + base.encode() + _SEPARATOR + _REVISION.pack(revision)
+    return _optional(transaction.get(Table.CATALOG, key))
+
+
+def iter_tags(transaction: ReadTransaction, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Yield tag names that begin with ``prefix``, and the sequence each points at, in name order."""
+    text = prefix.encode()
+    for key, value in transaction.scan(Table.CATALOG, _CORRELATION + text):
+        base, mark, revision = key[1:].partition(_SEPARATOR)
+        if (
+            mark and _CONTENT_MARK not in base
+        ):  # a content key's digest may hold a separator, but after its mark
+            number = int(_REVISION.unpack(revision)[0])
+            yield base.decode() if number == 1 else f"{base.decode()}@{number}", sequence_of(value)
+    for key, value in transaction.scan(Table.CATALOG, _PROMPT_TAG + text):
+        yield key[1:].decode(), sequence_of(value)
+
+
+def iter_branches(transaction: ReadTransaction, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Yield branch names that begin with ``prefix``, and the sequence of each one's head, in name order."""
+    for key, value in transaction.scan(Table.CATALOG, _BRANCH + prefix.encode()):
+        yield key[1:].decode(), sequence_of(value)
+
+
+def find_by_oid_prefix(transaction: ReadTransaction, hex_prefix: str, limit: int = 2) -> list[int]:
+    """Return up to ``limit`` sequences whose commit id or manifest id, in hexadecimal, begins so."""
+    found: list[int] = []
+    whole = bytes.fromhex(hex_prefix[: len(hex_prefix) // 2 * 2])
+    for family in (_COMMIT, _MANIFEST_ID):
+        for key, value in transaction.scan(Table.CATALOG, family + whole):
+            sequence = sequence_of(value)
+            if key[1:].hex().startswith(hex_prefix) and sequence not in found:
+                found.append(sequence)
+                if len(found) >= limit:
+                    return found
+    return found
+
+
+def add(
+    transaction: WriteTransaction,
+    sequence: int,
+    manifest: Manifest,
+    row: ManifestRow,
+    content_digest: bytes | None,
+    indexed_metrics: tuple[str, ...],
+) -> None:
+    """Write a manifest and every catalog row it gives."""
+    value = sequence_key(sequence)
+    transaction.append(Table.MANIFESTS, value, manifests.encode_row(row))
+    for key in catalog_keys(sequence, manifest, row, content_digest, indexed_metrics):
+        transaction.put(Table.CATALOG, key, value)
+
+
+def catalog_keys(
+    sequence: int,
+    manifest: Manifest,
+    row: ManifestRow,
+    content_digest: bytes | None,
+    indexed_metrics: tuple[str, ...],
+) -> Iterable[bytes]:
+    """Yield the catalog keys of a manifest; the value of each is the sequence number.
+
+    The branch key is among them: manifests are added in sequence, so the last one written is the head.
+    """
+    number = sequence_key(sequence)
+    branch = manifest.branch.encode()
+    yield _BRANCH + branch
+    yield _BRANCH_HISTORY + branch + _SEPARATOR + number
+    yield _COMMIT + row.commit_oid
+    yield _MANIFEST_ID + manifests.manifest_id(row.manifest)
+    if not isinstance(manifest, RunManifest):
+        return
+    correlation = _correlation_prefix(manifest.correlation_id)
+    yield correlation + _SEPARATOR + _REVISION.pack(manifest.revision)
+    if content_digest is not None:
+        yield _content_key(manifest.correlation_id, content_digest)
+    workflow = names.escape_id(manifest.workflow_id).encode()
+    yield _WORKFLOW + workflow + _SEPARATOR + number
+    yield _TASK + names.escape_id(manifest.task_id).encode() + _SEPARATOR + workflow + _SEPARATOR + number
+    yield _TIME + _SEQUENCE.pack(manifest.created_at_us) + number
+    if manifest.prompt_hash is not None:
+        yield _PROMPT + names.escape_id(manifest.prompt_hash).encode() + _SEPARATOR + number
+    for tag, _ in row.tags:
+        if tag.startswith(names.PROMPT_PREFIX):
+            yield _PROMPT_TAG + tag.encode()
+    if indexed_metrics:
+        yield from _metric_keys(manifest, number, indexed_metrics)
+
+
+def _metric_keys(manifest: RunManifest, number: bytes, indexed_metrics: tuple[str, ...]) -> Iterable[bytes]:
+    metrics = manifests.load_metadata(manifest.metadata).get("test_metrics")
+    if not isinstance(metrics, dict):
+        return
+    for metric in indexed_metrics:
+        value: object = metrics.get(metric)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield _metric_prefix(metric) + _sortable(value) + number
+
+
+def _sortable(number: float) -> bytes:
+    """Return eight bytes that sort as the numbers do: the sign bit flipped, all bits of negatives turned."""
+    try:
+        value = float(number) + 0.0  # which makes one zero of the two
+    except OverflowError:  # a whole number beyond every double sorts with the infinities
+        value = math.inf if number > 0 else -math.inf
+    bits = int(_DOUBLE_BITS.unpack(_DOUBLE.pack(value))[0])
+    return _DOUBLE_BITS.pack(bits ^ _ALL_BITS if bits & _SIGN_BIT else bits | _SIGN_BIT)
+
+
+def _metric_prefix(metric: str) -> bytes:
+    return _METRIC + names.escape_id(metric).encode() + _SEPARATOR
+
+
+def _correlation_prefix(correlation_id: str) -> bytes:
+    return _CORRELATION + names.correlation_tag(correlation_id).encode()
+
+
+def _content_key(correlation_id: str, content_digest: bytes) -> bytes:
+    return _correlation_prefix(correlation_id) + _CONTENT_MARK + content_digest[:_CONTENT_BYTES]
+
+
+def _sequences(transaction: ReadTransaction, prefix: bytes, *, reverse: bool = True) -> Iterator[int]:
+    for key, _ in transaction.scan(Table.CATALOG, prefix, reverse=reverse):
+        yield sequence_of(key)
+
+
+def _optional(value: bytes | None) -> int | None:
+    return None if value is None else sequence_of(value)

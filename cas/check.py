@@ -1,0 +1,317 @@
+"""The invariants of the format, one function each, and the verify run that goes through them.
+
+MUST (breaking one loses data): `rows_intact`, `blobs_match`, `manifests_complete`, `names_resolve`, `outbox_refers`,
+`entries_or_receipts`, `ids_reproduce`. SHOULD (repairable): `catalog_matches`, `segments_referenced`. Each function
+yields faults and changes nothing; docs/format.md lists them under the same names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+import time
+from typing import TYPE_CHECKING, Final, Literal
+
+from cas import blobs, catalog, gitform, manifest, outbox, records
+from cas.errors import ArtifactStoreError
+from cas.lmdbenv import Table
+from cas.manifest import RunManifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cas.lmdbenv import Environment, ReadTransaction
+
+Level = Literal["must", "should"]
+# One snapshot is not held longer than about this many rows, so that a long verify does not stop pages being reused.
+_ROWS_PER_SNAPSHOT: Final = 512
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fault:
+    """One broken invariant: which, where, and which runs it touches."""
+
+    check: str
+    level: Level
+    subject: str
+    detail: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the fault as JSON-able data."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(slots=True)
+class Report:
+    """What a verify looked at and found."""
+
+    faults: list[Fault] = dataclasses.field(default_factory=list[Fault])
+    manifest_count: int = 0
+    blob_count: int = 0
+    byte_count: int = 0
+    complete: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """True when no invariant was found broken."""
+        return not self.faults
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the report as JSON-able data."""
+        return {
+            "ok": self.ok,
+            "complete": self.complete,
+            "manifests": self.manifest_count,
+            "blobs": self.blob_count,
+            "bytes": self.byte_count,
+            "faults": [fault.as_dict() for fault in self.faults],
+        }
+
+
+class Budget:
+    """How much of a verify is done: a share of the blobs, and a time box."""
+
+    def __init__(self, sample: float, max_duration_s: float | None, seed: int) -> None:
+        self._sample = sample
+        self._random = random.Random(seed)  # noqa: S311  sampling, no secret
+        self._deadline = None if max_duration_s is None else time.monotonic() + max_duration_s
+
+    def picks(self) -> bool:
+        """Tell whether the next item belongs to the sample."""
+        return self._sample >= 1 or self._random.random() < self._sample
+
+    @property
+    def spent(self) -> bool:
+        """True when the time box is used up."""
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+
+def verify(
+    environment: Environment,
+    *,
+    sample: float = 1.0,
+    max_duration_s: float | None = None,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Report:
+    """Go through every invariant; readers and writers go on meanwhile.
+
+    Args:
+        environment: The open store.
+        sample: Share of blobs and manifests to read, above 0 up to 1.
+        max_duration_s: Stop after this many seconds and say that the report is not complete.
+        seed: Seed of the sample.
+        progress: Called with phase, items done and items in all.
+    """
+    report = Report(complete=sample >= 1)
+    budget = Budget(sample, max_duration_s, seed)
+    with environment.read() as transaction:
+        blob_total, manifest_total = transaction.count(Table.BLOBS), transaction.count(Table.MANIFESTS)
+    for fault in blobs_match(environment, report, budget):
+        report.faults.append(fault)
+        _tell(progress, "blobs", report.blob_count, blob_total)
+    _tell(progress, "blobs", report.blob_count, blob_total)
+    for index, faults in enumerate(_manifest_faults(environment, report, budget)):
+        report.faults.extend(faults)
+        if index % _ROWS_PER_SNAPSHOT == 0:
+            _tell(progress, "manifests", report.manifest_count, manifest_total)
+    with environment.read() as transaction:
+        report.faults.extend(rows_intact(transaction))
+        for check, level in _WHOLE_STORE_CHECKS:
+            report.faults.extend(_guarded(check.__name__, level, "the store", check(transaction)))
+    _tell(progress, "manifests", report.manifest_count, manifest_total)
+    return report
+
+
+def _tell(progress: Callable[[str, int, int], None] | None, phase: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(phase, done, total)
+
+
+def blobs_match(environment: Environment, report: Report, budget: Budget) -> Iterator[Fault]:
+    """MUST: the bytes of every blob match its digest, its size, its oid's row and the CRC-32 of its pack entry."""
+    position = b""
+    while True:
+        with environment.read() as transaction:
+            batch = list(
+                itertools.islice(transaction.scan_keys(Table.BLOBS, start=position), _ROWS_PER_SNAPSHOT)
+            )
+        for digest in batch:
+            if budget.spent:
+                report.complete = False
+                return
+            if budget.picks():
+                yield from _blob_faults(environment, digest, report)
+        if len(batch) < _ROWS_PER_SNAPSHOT:
+            return
+        position = batch[-1] + b"\0"
+
+
+def _blob_faults(environment: Environment, digest: bytes, report: Report) -> Iterator[Fault]:
+    try:
+        with environment.read() as transaction:
+            blob = blobs.find(transaction, digest)
+            if blob is None:
+                return  # collected meanwhile
+            blobs.check_entry(transaction, blob)
+        hasher = blobs.object_hasher(blob)
+        for chunk in blobs.iter_content(environment, blob):
+            hasher.update(chunk)
+        if hasher.digest() != blob.oid:
+            yield Fault("blobs_match", "must", digest.hex(), "the stored oid is not the content's")
+        report.byte_count += blob.size_bytes
+    except ArtifactStoreError as error:
+        yield Fault("blobs_match", "must", digest.hex(), error.message)
+    report.blob_count += 1
+
+
+def _manifest_faults(environment: Environment, report: Report, budget: Budget) -> Iterator[list[Fault]]:
+    start = 0
+    while True:
+        with environment.read() as transaction:
+            count = 0
+            for key in transaction.scan_keys(Table.MANIFESTS, start=catalog.sequence_key(start)):
+                if budget.spent:
+                    report.complete = False
+                    return
+                start = catalog.sequence_of(key) + 1
+                count += 1
+                if budget.picks():
+                    report.manifest_count += 1
+                    yield list(_row_faults(transaction, start - 1))
+                if count == _ROWS_PER_SNAPSHOT:
+                    break
+        if count < _ROWS_PER_SNAPSHOT:
+            return
+
+
+def _row_faults(transaction: ReadTransaction, sequence: int) -> Iterator[Fault]:
+    try:
+        loaded, row = records.load(transaction, sequence)
+    except ArtifactStoreError as error:
+        yield Fault("ids_reproduce", "must", f"manifest {sequence}", error.message)
+        return
+    checks: tuple[tuple[str, Level, Iterator[Fault]], ...] = (
+        ("ids_reproduce", "must", ids_reproduce(loaded, row)),
+        ("manifests_complete", "must", manifests_complete(transaction, loaded)),
+        ("entries_or_receipts", "must", entries_or_receipts(transaction, sequence, loaded)),
+        ("catalog_matches", "should", catalog_matches(transaction, sequence, loaded, row)),
+    )
+    for name, level, faults in checks:
+        yield from _guarded(name, level, _named(loaded), faults)
+
+
+def _guarded(name: str, level: Level, subject: str, faults: Iterator[Fault]) -> Iterator[Fault]:
+    """Yield what a check finds; a damaged row that stops it is one of its findings."""
+    try:
+        yield from faults
+    except ArtifactStoreError as error:
+        yield Fault(name, level, subject, f"could not be completed: {error.message}")
+
+
+def rows_intact(transaction: ReadTransaction) -> Iterator[Fault]:
+    """MUST: every stored value fits its seal; SHOULD in the catalog, which can be rebuilt."""
+    for table in set(Table) - {Table.SEGMENTS}:  # streams have no seal; blobs_match reads them
+        level: Level = "should" if table is Table.CATALOG else "must"
+        for key in transaction.damaged_keys(table):
+            yield Fault("rows_intact", level, f"{table.value.decode()} {key.hex()}", "the row is damaged")
+
+
+def _named(loaded: manifest.Manifest) -> str:
+    if isinstance(loaded, RunManifest):
+        return f"{loaded.correlation_id}@{loaded.revision}"
+    return f"rollback of {loaded.branch} to {loaded.tag}"
+
+
+def ids_reproduce(loaded: manifest.Manifest, row: manifest.ManifestRow) -> Iterator[Fault]:
+    """MUST: tree, commit and tag ids of a row are what its manifest gives."""
+    try:
+        gitform.check_row(loaded, row)
+    except ArtifactStoreError as error:
+        yield Fault("ids_reproduce", "must", _named(loaded), error.message)
+
+
+def manifests_complete(transaction: ReadTransaction, loaded: manifest.Manifest) -> Iterator[Fault]:
+    """MUST: a manifest refers to blobs that are present, with the size and oid it says."""
+    if not isinstance(loaded, RunManifest):
+        return
+    for entry in loaded.files:
+        blob = blobs.find(transaction, entry.digest)
+        if blob is None:
+            yield Fault("manifests_complete", "must", _named(loaded), f"blob of {entry.name!r} is missing")
+        elif (blob.oid, blob.size_bytes) != (entry.oid, entry.size_bytes):
+            yield Fault(
+                "manifests_complete", "must", _named(loaded), f"blob of {entry.name!r} is another one"
+            )
+
+
+def entries_or_receipts(
+    transaction: ReadTransaction, sequence: int, loaded: manifest.Manifest
+) -> Iterator[Fault]:
+    """MUST: every manifest waits in the outbox or has a receipt."""
+    if outbox.get_receipt(transaction, sequence) is None and outbox.find_entry(transaction, sequence) is None:
+        yield Fault("entries_or_receipts", "must", _named(loaded), "neither queued nor exported")
+
+
+def names_resolve(transaction: ReadTransaction) -> Iterator[Fault]:
+    """MUST: every tag and branch points at a present manifest, a branch at its newest."""
+    for kind, rows in (
+        ("tag", catalog.iter_tags(transaction)),
+        ("branch", catalog.iter_branches(transaction)),
+    ):
+        for name, sequence in rows:
+            if not transaction.has(Table.MANIFESTS, catalog.sequence_key(sequence)):
+                yield Fault("names_resolve", "must", f"{kind} {name}", f"manifest {sequence} is missing")
+            elif kind == "branch" and next(catalog.branch_sequences(transaction, name), None) != sequence:
+                yield Fault(
+                    "names_resolve", "must", f"branch {name}", f"manifest {sequence} is not its newest"
+                )
+
+
+def outbox_refers(transaction: ReadTransaction) -> Iterator[Fault]:
+    """MUST: every outbox entry and receipt belongs to a present manifest."""
+    for table in (Table.OUTBOX, Table.RECEIPTS):
+        for key in transaction.scan_keys(table):
+            sequence = catalog.sequence_of(key)
+            if not transaction.has(Table.MANIFESTS, catalog.sequence_key(sequence)):
+                yield Fault("outbox_refers", "must", table.value.decode(), f"manifest {sequence} is missing")
+
+
+def catalog_matches(
+    transaction: ReadTransaction, sequence: int, loaded: manifest.Manifest, row: manifest.ManifestRow
+) -> Iterator[Fault]:
+    """SHOULD: every catalog key of a manifest is there and points at it, a branch's at it or a newer one.
+
+    A commit's as well: two new branches rolled back to one tag in the same second begin with the same commit.
+    """
+    content = None
+    if isinstance(loaded, RunManifest):
+        content = manifest.content_digest(
+            loaded.workflow_id, loaded.task_id, loaded.prompt_hash, loaded.metadata, loaded.files
+        )
+    for key in catalog.catalog_keys(sequence, loaded, row, content, ()):
+        value = transaction.get(Table.CATALOG, key)
+        found = 0 if value is None else catalog.sequence_of(value)
+        if found < sequence or (found > sequence and key[:1] not in catalog.SHARED_FAMILIES):
+            said = "is missing" if value is None else f"points at manifest {found}"
+            yield Fault(
+                "catalog_matches", "should", _named(loaded), f"catalog row {key[:1].decode()!r} {said}"
+            )
+
+
+def segments_referenced(transaction: ReadTransaction) -> Iterator[Fault]:
+    """SHOULD: every segment holds a blob or belongs to an upload that is going on."""
+    used = {blob.segment for blob in blobs.iter_blobs(transaction)} | set(blobs.iter_uploads(transaction))
+    stray = sum(1 for segment in blobs.iter_segments(transaction) if segment not in used)
+    if stray:
+        yield Fault(
+            "segments_referenced", "should", "segments", f"{stray} hold no blob; `cas gc` removes them"
+        )
+
+
+_WHOLE_STORE_CHECKS: Final[tuple[tuple[Callable[[ReadTransaction], Iterator[Fault]], Level], ...]] = (
+    (names_resolve, "must"),
+    (outbox_refers, "must"),
+    (segments_referenced, "should"),
+)

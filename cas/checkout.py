@@ -1,0 +1,141 @@
+"""Checkout: a run's files on disk, complete and verified, or not at all.
+
+Invariant: files are written into a new directory below a handle, never through a link, and the directory gets its
+name in one rename after every file matched its digest. Hostile names cannot leave it: names are checked again here,
+whatever a manifest says. It must not write to the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from cas import blobs, manifest, names
+from cas.errors import InvalidFileError, StorageError
+from cas.lmdbenv import mapped_errors, sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from cas.lmdbenv import Environment
+    from cas.manifest import RunManifest
+
+_FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def check_out(environment: Environment, run: RunManifest, directory: Path, *, overwrite: bool) -> list[str]:
+    """Write a run's files into ``directory``.
+
+    Args:
+        environment: The open store.
+        run: The manifest.
+        directory: Created with its parents; an existing empty folder is replaced.
+        overwrite: Replace an existing folder with files in it; it is removed only after the new one is complete.
+
+    Returns:
+        The names written, ``metadata.json`` included when the run has one.
+
+    Raises:
+        InvalidFileError: The folder exists and is not empty, or is not a folder.
+        IntegrityError: A blob is damaged; the folder is as it was.
+        StorageError: The disk refused.
+    """
+    directory = directory.absolute()
+    names.check_artifact_names([entry.name for entry in run.files])
+    _check_target(directory, overwrite=overwrite)
+    temporary = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.part"
+    with mapped_errors(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(mode=0o755)
+        try:
+            written = _fill(environment, run, temporary)
+            _move_into_place(temporary, directory)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    return written
+
+
+def _check_target(directory: Path, *, overwrite: bool) -> None:
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise InvalidFileError(f"{directory} exists and is not a folder", subject=str(directory))
+    if directory.is_dir() and not overwrite and any(directory.iterdir()):
+        raise InvalidFileError(
+            f"{directory} exists and is not empty",
+            subject=str(directory),
+            hint="Choose a new folder, or allow overwriting (--force).",
+        )
+
+
+def _fill(environment: Environment, run: RunManifest, temporary: Path) -> list[str]:
+    written: list[str] = []
+    root = os.open(temporary, _DIRECTORY_FLAGS)
+    try:
+        for entry in run.files:
+            with environment.read() as transaction:
+                blob = blobs.require(transaction, entry.digest)
+            with _create(root, entry.name) as file:
+                for chunk in blobs.iter_content(environment, blob):
+                    _write_all(file, chunk)
+            written.append(entry.name)
+        if run.with_metadata_file:
+            with _create(root, names.METADATA_NAME) as file:
+                _write_all(file, manifest.metadata_file_bytes(run))
+            written.append(names.METADATA_NAME)
+    finally:
+        os.close(root)
+    return written
+
+
+@contextlib.contextmanager
+def _create(root: int, name: str) -> Generator[int]:
+    """Open a new file below a directory handle, making its folders one handle at a time."""
+    parts = name.split("/")
+    folder = os.dup(root)
+    try:
+        for part in parts[:-1]:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, dir_fd=folder)
+            inner = os.open(part, _DIRECTORY_FLAGS, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        file = os.open(parts[-1], _FILE_FLAGS, 0o644, dir_fd=folder)
+    finally:
+        os.close(folder)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _move_into_place(temporary: Path, directory: Path) -> None:
+    """Rename the complete folder over the target; an old non-empty one is set aside first and removed last."""
+    try:
+        temporary.rename(directory)
+    except OSError as error:
+        if not directory.is_dir():
+            raise
+        aside = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.old"
+        directory.rename(aside)
+        try:
+            temporary.rename(directory)
+        except OSError:
+            aside.rename(directory)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+        if aside.exists():
+            raise StorageError(
+                f"the replaced folder could not be removed: {aside}", subject=str(aside)
+            ) from error
+    sync_directory(directory.parent)

@@ -1,0 +1,181 @@
+"""The write transaction of one run: revision, parent, ids, manifest, names and outbox entry, all or nothing.
+
+Invariant: applied under the write lock, it either finds the same content already there and writes nothing, or writes
+everything a reader and the exporter need. It reads no clock and no file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cas import blobs, catalog, gitform, manifest, names, outbox
+from cas.errors import StorageError
+from cas.lmdbenv import Table
+from cas.manifest import MANIFEST_FORMAT, ManifestRow, RunManifest
+
+if TYPE_CHECKING:
+    from cas.config import ArtifactStoreConfig, ObjectFormat
+    from cas.intake import Intake
+    from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
+    from cas.objects import Signer
+
+
+class BlobCollectedError(Exception):
+    """A blob found before the lock is gone under it: the garbage collector was between. Prepare the run again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunIds:
+    """The checked IDs of a run."""
+
+    workflow_id: str
+    task_id: str
+    correlation_id: str
+    prompt_hash: str | None
+
+    @property
+    def text(self) -> str:
+        """All IDs, a line each, for the secret gate."""
+        parts = (self.workflow_id, self.task_id, self.correlation_id, self.prompt_hash)
+        return "\n".join(part for part in parts if part is not None)
+
+
+@dataclasses.dataclass(slots=True)
+class PreparedRun:
+    """A run ready to be applied; everything that does not depend on the store's state is done."""
+
+    draft: RunManifest
+    root: bytes
+    content_digest: bytes
+    intake: Intake
+    signer: Signer | None
+    indexed_metrics: tuple[str, ...]
+
+    @property
+    def reserve_bytes(self) -> int:
+        """About how many bytes the run adds to the file."""
+        return sum(len(blob.stream) for blob in self.intake.new_blobs) + len(self.draft.metadata)
+
+    def find_existing(self, transaction: ReadTransaction) -> int | None:
+        """Return the sequence of the revision that holds this content already, or None."""
+        return catalog.find_content(transaction, self.draft.correlation_id, self.content_digest)
+
+    def apply(self, transaction: WriteTransaction) -> int:
+        """Store the run unless its content is there already.
+
+        Returns:
+            The sequence of its manifest, new or old.
+
+        Raises:
+            BlobCollectedError: A blob that was there during the preparation is gone.
+        """
+        existing = self.find_existing(transaction)
+        if existing is not None:
+            self._drop_staged(transaction)
+            return existing
+        fresh = {blob.digest for blob in self.intake.new_blobs}
+        for entry in self.draft.files:
+            if entry.digest not in fresh and not transaction.has(Table.BLOBS, entry.digest):
+                raise BlobCollectedError
+        blobs.add(transaction, self.intake.new_blobs)
+        sequence = catalog.next_sequence(transaction)
+        run, row = self._completed(transaction)
+        catalog.add(transaction, sequence, run, row, self.content_digest, self.indexed_metrics)
+        outbox.enqueue(transaction, sequence)
+        return sequence
+
+    def discard(self, environment: Environment) -> None:
+        """Remove what large files of a run that is not going to be applied have left in the store."""
+        if any(blob.staged_segment is not None for blob in self.intake.new_blobs):
+            # As it follows an error more often than not, its own must not take that one's place.
+            with contextlib.suppress(StorageError), environment.write() as transaction:
+                self._drop_staged(transaction)
+
+    def _drop_staged(self, transaction: WriteTransaction) -> None:
+        for blob in self.intake.new_blobs:
+            if blob.staged_segment is not None:
+                blobs.settle_upload(transaction, blob.staged_segment, keep=False)
+
+    def _completed(self, transaction: WriteTransaction) -> tuple[RunManifest, ManifestRow]:
+        """Add what only the store's state gives: revision, parent, tags; then the ids of commit and tags."""
+        latest = catalog.latest_revision(transaction, self.draft.correlation_id)
+        run = msgspec.structs.replace(
+            self.draft,
+            revision=1 if latest is None else latest[0] + 1,
+            parent=branch_tip(transaction, self.draft.branch),
+        )
+        signature = None if self.signer is None else gitform.sign(run, self.root, self.signer)
+        commit = gitform.commit_form(run, self.root, signature)
+        tags = [names.correlation_tag(run.correlation_id, run.revision)]
+        if run.prompt_hash is not None:
+            tag = names.prompt_tag(run.prompt_hash)
+            if catalog.prompt_tag_owner(transaction, tag) is None:
+                tags.append(tag)
+        row = ManifestRow(
+            manifest=manifest.encode(run),
+            commit_oid=commit.oid,
+            tree_oid=self.root,
+            tags=tuple((tag, gitform.tag_form(run, commit.oid, tag).object.oid) for tag in tags),
+            signature=signature,
+        )
+        return run, row
+
+
+def branch_tip(transaction: ReadTransaction, branch: str) -> bytes | None:
+    """Return the commit id a branch ends in as far as the store knows, or None."""
+    head = catalog.branch_head(transaction, branch)
+    row = None if head is None else catalog.get_row(transaction, head)
+    return None if row is None else row.commit_oid
+
+
+def prepare(
+    ids: RunIds,
+    intake: Intake,
+    metadata: bytes,
+    config: ArtifactStoreConfig,
+    *,
+    object_format: ObjectFormat,
+    created_at_us: int,
+    signer: Signer | None,
+) -> PreparedRun:
+    """Return a run with its tree built, ready for the write transaction."""
+    draft = RunManifest(
+        format=MANIFEST_FORMAT,
+        object_format=object_format,
+        branch=names.branch_name(config.branch_prefix, ids.workflow_id, ids.task_id),
+        parent=None,
+        author_name=config.commit_author_name,
+        author_email=config.commit_author_email,
+        created_at_us=created_at_us,
+        workflow_id=ids.workflow_id,
+        task_id=ids.task_id,
+        correlation_id=ids.correlation_id,
+        revision=0,
+        prompt_hash=ids.prompt_hash,
+        metadata=metadata,
+        files=intake.entries,
+        with_metadata_file=config.include_metadata,
+        waivers=intake.waivers,
+    )
+    digest = manifest.content_digest(ids.workflow_id, ids.task_id, ids.prompt_hash, metadata, intake.entries)
+    return PreparedRun(
+        draft=draft,
+        root=gitform.tree_form(draft).root,
+        content_digest=digest,
+        intake=intake,
+        signer=signer,
+        indexed_metrics=config.indexed_metrics,
+    )
+
+
+def open_signer(config: ArtifactStoreConfig) -> Signer | None:
+    """Return the signer of a configuration, None when commits are not signed."""
+    if config.git_signing_key is None:
+        return None
+    from cas.signing import SshSigner
+
+    return SshSigner.open(config.git_signing_key)

@@ -1,0 +1,206 @@
+"""One transaction for the commits of all threads that wait at the same moment.
+
+A flush costs the same for one run as for fifty. The first thread to arrive leads: it takes the write lock, applies the
+work of everyone who arrived meanwhile, flushes once and wakes them. Invariant: each caller learns the outcome of its
+own work only after the flush, and one caller's failure never takes another's work down. This module knows nothing of
+what the work does.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from cas.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cas.lmdbenv import Environment, WriteTransaction
+
+_T = TypeVar("_T")
+# Bounds one transaction's dirty pages, and how long the first waiter waits for the last one's work.
+_MAX_GROUP_COUNT: Final = 64
+# Durability `group`: how long a leader waits for threads that are still preparing their run. A few times the cost of
+# preparing one, so that a writer alone is hardly slowed.
+GATHER_S: Final = 0.002
+
+
+class _Ticket:
+    """One caller's work, its place in the queue and its outcome."""
+
+    __slots__ = ("done", "error", "reserve_bytes", "result", "wake", "work")
+
+    def __init__(self, work: Callable[[WriteTransaction], object], reserve_bytes: int) -> None:
+        self.work = work
+        self.reserve_bytes = reserve_bytes
+        self.wake = threading.Lock()
+        self.wake.acquire()
+        self.done = False
+        self.result: object = None
+        self.error: Exception | None = None
+
+    def wake_up(self) -> None:
+        """Let the caller go on; a second call does nothing."""
+        if self.wake.locked():
+            self.wake.release()
+
+
+class GroupCommit:
+    """The queue in front of one environment's write lock; thread-safe, one per process and environment."""
+
+    def __init__(self, environment: Environment, *, gather_s: float = 0.0) -> None:
+        self._find_environment = weakref.ref(environment)  # the registry below must not keep it alive
+        self._gather_s = gather_s
+        self._changed = threading.Condition()
+        self._waiting: list[_Ticket] = []
+        self._group: list[_Ticket] = []  # the leader's, from taking them to handing over
+        self._leader: _Ticket | None = None
+        self._preparing_count = 0
+        self.transaction_count = 0
+
+    @property
+    def _environment(self) -> Environment:
+        environment = self._find_environment()
+        if environment is None:
+            raise StateError("the store is closed", hint="Open a new ArtifactStore.")
+        return environment
+
+    def preparing(self, step: int) -> None:
+        """Note that a thread began (+1) or stopped (-1) to prepare work, which a gathering leader waits for."""
+        with self._changed:
+            self._preparing_count += step
+            self._changed.notify_all()
+
+    def run(self, work: Callable[[WriteTransaction], _T], reserve_bytes: int = 0) -> _T:
+        """Apply ``work`` in a durable transaction, shared with other threads' work when they wait as well.
+
+        Args:
+            work: Applied under the write lock. Whatever it raises is raised here, with none of its writes stored; it
+                may be called a second time after another thread's work failed, so it must not keep state.
+            reserve_bytes: About how many bytes it adds.
+
+        Returns:
+            What ``work`` returned, after the flush.
+
+        Raises:
+            StorageError: The transaction could not be committed.
+        """
+        ticket = _Ticket(work, reserve_bytes)
+        try:
+            self._enter(ticket)
+            ticket.wake.acquire()
+            if not ticket.done:
+                self._lead(ticket)
+        except (
+            BaseException
+        ):  # an interrupt may strike anywhere; who waits behind this thread must not wait for ever
+            self._leave(ticket)
+            raise
+        if ticket.error is not None:
+            raise ticket.error
+        return cast("_T", ticket.result)
+
+    def _enter(self, ticket: _Ticket) -> None:
+        with self._changed:
+            self._waiting.append(ticket)
+            if self._leader is None:
+                self._leader = ticket
+                ticket.wake_up()
+
+    def _leave(self, ticket: _Ticket) -> None:
+        """Take an interrupted caller out of the queue, and hand over what it led."""
+        with self._changed:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            if self._leader is ticket:
+                self._hand_over(ticket)
+
+    def _lead(self, own: _Ticket) -> None:
+        try:
+            self._gather()
+            with self._environment.write(reserve_bytes=own.reserve_bytes) as transaction:
+                group = self._take(own)
+                transaction.reserve(sum(ticket.reserve_bytes for ticket in group))
+                self.transaction_count += 1
+                for ticket in group:
+                    ticket.result = ticket.work(transaction)
+            for ticket in group:
+                ticket.done = True
+        except Exception as error:  # noqa: BLE001  handed to the thread it belongs to
+            self._settle(self._take(own), error)
+        with self._changed:
+            self._hand_over(own)
+
+    def _gather(self) -> None:
+        if self._gather_s > 0:
+            with self._changed:
+                self._changed.wait_for(lambda: self._preparing_count == 0, timeout=self._gather_s)
+
+    def _take(self, own: _Ticket) -> list[_Ticket]:
+        """Return the leader's group; taken from the queue on the first call, with its own ticket at the head."""
+        with self._changed:
+            if not self._group:
+                others = [ticket for ticket in self._waiting if ticket is not own]
+                self._group = [own, *others[: _MAX_GROUP_COUNT - 1]]
+                self._waiting = others[_MAX_GROUP_COUNT - 1 :]
+            return self._group
+
+    def _settle(self, group: list[_Ticket], error: Exception) -> None:
+        """After a failed group, let each member succeed or fail alone, so that only the culprit fails."""
+        if len(group) == 1:
+            group[0].error = error
+            group[0].done = True
+            return
+        for ticket in group:
+            try:
+                with self._environment.write(reserve_bytes=ticket.reserve_bytes) as transaction:
+                    self.transaction_count += 1
+                    ticket.result = ticket.work(transaction)
+            except Exception as own_error:  # noqa: BLE001  handed to the thread it belongs to
+                ticket.error = own_error
+            ticket.done = True
+
+    def _hand_over(self, own: _Ticket) -> None:
+        """Wake the group's callers and the next leader; called with the condition held.
+
+        Work that an interrupt cut off goes back to the head of the queue. Whatever is repeated after an interrupt finds
+        each step done or not done, so nothing is lost between two of them.
+        """
+        back = [ticket for ticket in self._group if not ticket.done and ticket is not own]
+        self._waiting = back + [ticket for ticket in self._waiting if ticket not in back]
+        for ticket in self._group:
+            if ticket.done:
+                ticket.wake_up()
+        self._group = []
+        self._leader = self._waiting[0] if self._waiting else None
+        if self._leader is not None:
+            self._leader.wake_up()
+
+
+_registry_lock = threading.Lock()
+_registry: weakref.WeakKeyDictionary[Environment, tuple[int, GroupCommit]] = weakref.WeakKeyDictionary()
+
+
+def group_commit_of(environment: Environment) -> GroupCommit:
+    """Return the queue of an environment, one for all stores of this process; a forked child gets its own."""
+    known = _registry.get(environment)
+    if known is not None and known[0] == os.getpid():
+        return known[1]
+    with _registry_lock:
+        known = _registry.get(environment)
+        if known is None or known[0] != os.getpid():
+            gather_s = GATHER_S if environment.durability == "group" else 0.0
+            known = (os.getpid(), GroupCommit(environment, gather_s=gather_s))
+            _registry[environment] = known
+        return known[1]
+
+
+def _after_fork_in_child() -> None:
+    global _registry_lock  # noqa: PLW0603  the parent's lock may have been held by a thread that does not exist here
+    _registry_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,378 @@
+"""Intake: what a caller hands in becomes checked names, digests and pack-ready streams, outside the write lock.
+
+Invariant: each input file is opened once and read once; the very bytes that are scanned are the ones digested and
+stored, and a file that changes meanwhile is refused. Nothing here writes to a committed table: a run that is refused
+leaves no trace that a reader could see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import stat
+from collections.abc import Generator, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final, cast
+
+from cas import blobs, names
+from cas.blobs import NOT_SCANNED, RULESET_BYTES, Blob, NewBlob, Stage
+from cas.codec import CHUNK_BYTES, Deflater, crc32, deflate
+from cas.digest import Digester, digest_bytes
+from cas.errors import (
+    InvalidFileError,
+    InvalidInputError,
+    InvalidNameError,
+    SecretDetectedError,
+    StorageError,
+)
+from cas.manifest import FileEntry, WaiverEntry
+from cas.objects import ObjectHasher, object_id, pack_entry_header
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cas.config import ArtifactStoreConfig, ObjectFormat
+    from cas.lmdbenv import Environment
+    from cas.secretscan import Finding, SecretScanner, Waiver
+
+# Above this a file is streamed: memory stays bounded, at the price of a transaction for every few MB of its stream.
+LARGE_FILE_BYTES: Final = 16 * 1024 * 1024
+
+Content = str | os.PathLike[str] | bytes | bytearray | memoryview
+Files = Mapping[str, Content] | Iterable[str | os.PathLike[str]]
+
+
+@dataclasses.dataclass(slots=True)
+class Intake:
+    """The files of one run, ready for the write transaction."""
+
+    entries: tuple[FileEntry, ...]
+    new_blobs: list[NewBlob]
+    waivers: tuple[WaiverEntry, ...]
+    raw_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gate:
+    """What every file passes: the scanner (None when scanning is off), limits, and the id format."""
+
+    scanner: SecretScanner | None
+    object_format: ObjectFormat
+    max_file_bytes: int
+    max_files: int
+    ruleset: bytes
+    owner: bytes
+
+    @classmethod
+    def build(
+        cls, config: ArtifactStoreConfig, scanner: SecretScanner | None, object_format: ObjectFormat
+    ) -> Gate:
+        """Return the gate of a configuration."""
+        version = (
+            NOT_SCANNED if scanner is None else digest_bytes(scanner.ruleset_version.encode())[:RULESET_BYTES]
+        )
+        return cls(
+            scanner=scanner,
+            object_format=object_format,
+            max_file_bytes=config.max_file_bytes,
+            max_files=config.max_files,
+            ruleset=version,
+            owner=f"{os.getpid()}".encode(),
+        )
+
+
+def build_scanner(config: ArtifactStoreConfig) -> SecretScanner | None:
+    """Return the scanner of a configuration, None when scanning is off."""
+    if not config.scan_for_secrets:
+        return None
+    from cas.secretscan import SecretScanner
+
+    return SecretScanner(config)
+
+
+def named_sources(files: Files, max_files: int) -> dict[str, Content]:
+    """Return name → source for either form of ``files``, names checked.
+
+    A list gives each file its last path part as name; a mapping names them itself.
+
+    Raises:
+        InvalidInputError: Not a list or mapping, empty, or too long.
+        InvalidNameError: A name is unsafe, doubled, or collides with another on some file system.
+    """
+    if isinstance(files, str | bytes | os.PathLike):
+        raise InvalidInputError("files must be a list of paths or a mapping of name to path or bytes")
+    if isinstance(files, Mapping):
+        pairs: list[tuple[str, Content]] = list(cast("Mapping[str, Content]", files).items())
+    else:
+        if not isinstance(files, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"files must be a list or a mapping, not {type(files).__name__}")
+        pairs = [(name_of(path), path) for path in files]
+    if not pairs:
+        raise InvalidInputError("a run needs at least one file", hint="Pass the files of the run in `files`.")
+    if len(pairs) > max_files:
+        raise InvalidInputError(
+            f"a run may have {max_files} files, not {len(pairs)}", hint="Raise max_files."
+        )
+    names.check_artifact_names([name for name, _ in pairs])
+    return dict(pairs)
+
+
+def name_of(path: object) -> str:
+    """Return the name a file gets when only its path is given: the last part.
+
+    Raises:
+        InvalidInputError: It is not a path.
+    """
+    if isinstance(path, str) and not path:
+        raise InvalidNameError("an input path is empty", subject="")
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidInputError(f"an input file must be a path, not {type(path).__name__}")
+    text = os.fspath(path)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if not isinstance(text, str):
+        raise InvalidInputError("an input path must be text, not bytes")
+    return PurePosixPath(text).name or text
+
+
+def take_in(
+    environment: Environment, gate: Gate, sources: Mapping[str, Content], texts: Mapping[str, bytes]
+) -> Intake:
+    """Read, scan, digest and compress the files of a run.
+
+    Args:
+        environment: The open store; read for blobs it already has, written only for large files.
+        gate: Scanner and limits.
+        sources: Checked name → path or bytes.
+        texts: More bytes to scan before anything is stored, such as the metadata, by the name to report.
+
+    Raises:
+        SecretDetectedError: The gate found something, in any of them; nothing was stored.
+        InvalidFileError: A file is missing, unreadable, too large, not a regular file, or changed while read.
+    """
+    run = RunIntake(environment, gate)
+    try:
+        for name, data in texts.items():
+            run.scan(data, name)
+        run.scan("\n".join(sources).encode(), "file names")
+        return run.complete({name: run.take(name, source) for name, source in sources.items()})
+    except BaseException:
+        run.discard()
+        raise
+
+
+class RunIntake:
+    """The files of one run on their way in: what was found, waived and staged so far. Owned by one thread."""
+
+    def __init__(self, environment: Environment, gate: Gate) -> None:
+        self.findings: list[Finding] = []
+        self.waivers: list[WaiverEntry] = []
+        self._environment = environment
+        self._gate = gate
+        self._stages: list[Stage] = []
+
+    def scan(self, data: bytes, name: str) -> bool:
+        """Scan one piece; tell whether it is clean without any waiver."""
+        if self._gate.scanner is None:
+            return False
+        found, waived = self._gate.scanner.scan_waived(data, name)
+        return self._note(found, waived)
+
+    def _note(self, found: Sequence[Finding], waived: Sequence[Waiver]) -> bool:
+        self.findings.extend(found)
+        self.waivers.extend(WaiverEntry(w.name, w.line, w.rule, w.source) for w in waived)
+        return not found and not waived
+
+    def complete(self, taken: Mapping[str, NewBlob | Blob]) -> Intake:
+        """Return the files taken in, in their order.
+
+        Raises:
+            SecretDetectedError: The gate found something.
+        """
+        if self.findings:
+            raise SecretDetectedError(self.findings)
+        return Intake(
+            entries=tuple(
+                FileEntry(name, blob.size_bytes, blob.digest, blob.oid) for name, blob in taken.items()
+            ),
+            new_blobs=[blob for blob in taken.values() if isinstance(blob, NewBlob)],
+            waivers=tuple(self.waivers),
+            raw_bytes=sum(blob.size_bytes for blob in taken.values()),
+        )
+
+    def discard(self) -> None:
+        """Remove what large files have left in the store so far."""
+        for stage in self._stages:
+            # A disk that refuses this too must not hide why the run was refused; the garbage collector finds the rest.
+            with contextlib.suppress(StorageError):
+                stage.discard()
+
+    def take(self, name: str, source: Content) -> NewBlob | Blob:
+        """Take in one file, from memory or from a path."""
+        if isinstance(source, bytes | bytearray | memoryview):
+            _check_size(self._gate, name, memoryview(source).nbytes)
+            return self._take_small(name, bytes(source))
+        if not isinstance(source, str | os.PathLike):
+            kind = type(source).__name__
+            raise InvalidFileError(
+                f"file {name!r}: content must be a path or bytes, not {kind}", subject=name
+            )
+        with _open_input(self._gate, name, source) as (descriptor, size_bytes):
+            return self.take_open(name, descriptor, size_bytes)
+
+    def take_open(self, name: str, descriptor: int, size_bytes: int) -> NewBlob | Blob:
+        """Take in an open file of ``size_bytes``; the descriptor stays the caller's and its position unmoved."""
+        _check_size(self._gate, name, size_bytes)
+        if size_bytes > LARGE_FILE_BYTES:
+            return self._take_large(name, descriptor, size_bytes)
+        data = os.pread(descriptor, size_bytes + 1, 0)
+        if len(data) != size_bytes:
+            raise _changed(name)
+        return self._take_small(name, data)
+
+    def _take_small(self, name: str, data: bytes) -> NewBlob | Blob:
+        gate = self._gate
+        digest = digest_bytes(data)
+        with self._environment.read() as transaction:
+            known = blobs.find(transaction, digest)
+        if known is not None and (gate.scanner is None or known.ruleset == gate.ruleset):
+            return known
+        # A scan that needed a waiver is not remembered: the waiver belongs to this run, the blob may serve others.
+        clean = self.scan(data, name)
+        if known is not None:
+            return known
+        if self.findings:  # the run is refused already: nothing to compress
+            return NewBlob(digest, b"", len(data), 0, NOT_SCANNED, b"")
+        stream = deflate(data)
+        return NewBlob(
+            digest=digest,
+            oid=object_id("blob", data, gate.object_format),
+            size_bytes=len(data),
+            crc32=blobs.entry_crc32(pack_entry_header("blob", len(data)), stream),
+            ruleset=gate.ruleset if clean else NOT_SCANNED,
+            stream=stream,
+        )
+
+    def _take_large(self, name: str, descriptor: int, size_bytes: int) -> NewBlob | Blob:
+        """Take in a file too large for memory: read once to judge it, and once more to store it.
+
+        What is staged is written to the disk at once, and a page that is freed again keeps its bytes; so nothing of a
+        file is staged before all of it was scanned. The digest shows that both readings saw the same bytes.
+        """
+        gate = self._gate
+        digest, clean = self._inspect_large(name, descriptor, size_bytes)
+        with self._environment.read() as transaction:
+            known = blobs.find(transaction, digest)
+        if known is not None:
+            return known
+        if self.findings:
+            return NewBlob(digest, b"", size_bytes, 0, NOT_SCANNED, b"")
+        digester, deflater = Digester(), Deflater()
+        hasher = ObjectHasher("blob", size_bytes, gate.object_format)
+        stage = Stage(self._environment, gate.owner)
+        self._stages.append(stage)
+        crc = crc32(pack_entry_header("blob", size_bytes))
+        for chunk in _iter_chunks(name, descriptor, size_bytes):
+            digester.update(chunk)
+            hasher.update(chunk)
+            piece = deflater.feed(chunk)
+            crc = crc32(piece, crc)
+            stage.feed(piece)
+        if digester.digest() != digest:
+            raise _changed(name)
+        piece = deflater.finish()
+        stage.feed(piece)
+        stage.finish()
+        return NewBlob(
+            digest=digest,
+            oid=hasher.digest(),
+            size_bytes=size_bytes,
+            crc32=crc32(piece, crc),
+            ruleset=gate.ruleset if clean else NOT_SCANNED,
+            stream=b"",
+            staged_segment=stage.segment,
+            staged_bytes=stage.stored_bytes,
+            part_count=stage.part_count,
+        )
+
+    def _inspect_large(self, name: str, descriptor: int, size_bytes: int) -> tuple[bytes, bool]:
+        """Return the digest of a large file, and whether its scan was clean without any waiver."""
+        scan = None if self._gate.scanner is None else self._gate.scanner.stream(name)
+        digester = Digester()
+        for chunk in _iter_chunks(name, descriptor, size_bytes):
+            digester.update(chunk)
+            if scan is not None:
+                scan.feed(chunk)
+        return digester.digest(), scan is not None and self._note(*scan.finish_waived())
+
+
+def _iter_chunks(name: str, descriptor: int, size_bytes: int) -> Generator[bytes]:
+    """Yield the bytes of an open file, which must be as many as it had."""
+    position = 0
+    while chunk := os.pread(descriptor, CHUNK_BYTES, position):
+        position += len(chunk)
+        if position > size_bytes:
+            break
+        yield chunk
+    if position != size_bytes:
+        raise _changed(name)
+
+
+@contextlib.contextmanager
+def _open_input(gate: Gate, name: str, source: str | os.PathLike[str]) -> Generator[tuple[int, int]]:
+    """Open a regular file, and on the way out make sure that it did not change meanwhile."""
+    path = Path(source)
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOFOLLOW: a link's target may be swapped.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, path, error) from error
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise InvalidFileError(f"file {name!r}: {str(path)!r} is not a regular file", subject=name)
+        _check_size(gate, name, before.st_size)
+        try:
+            yield descriptor, before.st_size
+        except OSError as error:
+            raise _unreadable(name, path, error) from error
+        after = os.fstat(descriptor)
+        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+            after.st_size,
+            after.st_mtime_ns,
+            after.st_ctime_ns,
+        ):
+            raise _changed(name)
+    finally:
+        os.close(descriptor)
+
+
+def _unreadable(name: str, path: Path, error: OSError | ValueError) -> InvalidFileError:
+    if path.is_symlink():
+        why = "is a symbolic link"
+    elif isinstance(error, FileNotFoundError):
+        why = "does not exist"
+    elif isinstance(error, PermissionError):
+        why = "is not readable"
+    elif isinstance(error, OSError) and error.errno:
+        why = f"cannot be read: {os.strerror(error.errno)}"
+    else:
+        why = "is not a valid path"
+    return InvalidFileError(f"file {name!r}: {str(path)!r} {why}", subject=name)
+
+
+def _changed(name: str) -> InvalidFileError:
+    return InvalidFileError(
+        f"file {name!r} changed while it was read",
+        subject=name,
+        hint="Commit a file when its writer has closed it.",
+        retryable=True,
+    )
+
+
+def _check_size(gate: Gate, name: str, size_bytes: int) -> None:
+    if size_bytes > gate.max_file_bytes:
+        raise InvalidFileError(
+            f"file {name!r} is {size_bytes} bytes, more than the {gate.max_file_bytes} allowed",
+            subject=name,
+            hint="Raise max_file_bytes, or split the file.",
+        )

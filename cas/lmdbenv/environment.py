@@ -1,0 +1,368 @@
+"""Environments: the open store file of a process, its headroom, and what happens to it after a fork."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import lmdb
+
+from cas.errors import ReadOnlyStoreError, StateError, StoreSuspectError
+from cas.lmdbenv.creation import DATA_FILE, FILE_MODE, MAX_TABLES, ZERO_STEP_BYTES
+from cas.lmdbenv.faults import (
+    MAX_READERS,
+    SUSPECT_FILE,
+    check_length,
+    mapped_errors,
+    storage_error,
+    sync_directory,
+)
+from cas.lmdbenv.mapping import release_mapping
+from cas.lmdbenv.transaction import ReadTransaction, Table, WriteTransaction
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from cas.config import Durability
+
+# Growing the file inside a commit costs a journal flush and, on ext4, can lose acknowledged pages after an I/O error
+# (docs/decisions.md, D5), so the tail is written ahead as zeroes, this much at a time, under the write lock.
+HEADROOM_STEP_BYTES: Final = ZERO_STEP_BYTES
+_ZEROES: Final = bytes(1024 * 1024)
+# A commit of ordinary runs dirties well under this; less room than this left in the file asks for the next step.
+HEADROOM_LOW_BYTES: Final = 4 * 1024 * 1024
+# A transaction lasts milliseconds; one that waits longer waits for another process, and a fork should not.
+_FORK_WAIT_S: Final = 5.0
+
+
+class Environment:
+    """An open store file. Thread-safe; usable after a fork, where it reopens itself.
+
+    Build it with `open_environment` only; it is shared and counted there.
+    """
+
+    def __init__(
+        self, directory: Path, *, map_size_bytes: int, durability: Durability, read_only: bool
+    ) -> None:
+        self.directory = directory
+        self.durability: Durability = durability
+        self.read_only = read_only
+        self._map_size_bytes = map_size_bytes
+        self._lock = threading.Lock()
+        self._users_count = 0
+        self._raw: lmdb.Environment | None = None
+        self._tables: dict[Table, Any] = {}
+        self._data_fd = -1
+        self._file_bytes = 0
+        self._page_bytes = 4096
+        self._process_id = 0
+        self._closed = False
+        self._gate = threading.Condition(threading.Lock())
+        self._open_counts: dict[int, int] = {}  # thread → its open transactions
+        self._forks_count = 0
+        self._reopen()
+
+    def _reopen(self) -> None:
+        data_path = self.directory / DATA_FILE
+        check_length(data_path)
+        with mapped_errors(self.directory):
+            raw = lmdb.open(
+                str(self.directory),
+                map_size=self._map_size_bytes,
+                max_dbs=MAX_TABLES,
+                max_readers=MAX_READERS,
+                metasync=self.durability != "relaxed",
+                readonly=self.read_only,
+                lock=not (self.read_only and not os.access(self.directory, os.W_OK)),
+                create=False,
+                readahead=False,
+                meminit=False,
+                mode=FILE_MODE,
+            )
+            try:
+                self._tables = self._open_tables(raw)
+                self._page_bytes = int(raw.stat()["psize"])
+                self._data_fd = -1 if self.read_only else os.open(data_path, os.O_RDWR | os.O_CLOEXEC)
+            except BaseException:
+                raw.close()
+                raise
+        self._raw = raw
+        self._process_id = os.getpid()
+
+    def _open_tables(self, raw: lmdb.Environment) -> dict[Table, Any]:
+        """Return the table handles. Waits for a writer at work: py-lmdb keeps only handles that a writer committed."""
+        if not self.read_only:
+            raw.reader_check()
+        return {table: raw.open_db(table.value, create=False) for table in Table}
+
+    def _current(self) -> lmdb.Environment:
+        if self._process_id != os.getpid() and not self._closed:
+            with self._lock:
+                if self._process_id != os.getpid():
+                    if self._raw is not None:
+                        raise StateError(
+                            "this process was forked while a transaction of its parent was open",
+                            hint="Start workers with spawn or forkserver, or fork while no thread uses the store.",
+                            subject=str(self.directory),
+                        )
+                    self._reopen()
+        if self._raw is None:
+            raise StateError("the store is closed", hint="Open a new ArtifactStore.")
+        return self._raw
+
+    @contextlib.contextmanager
+    def _entered(self) -> Generator[lmdb.Environment]:
+        """Count the caller among those that a fork waits for; a thread that is in already is never held up."""
+        thread = threading.get_ident()
+        with self._gate:
+            if self._forks_count and thread not in self._open_counts:
+                self._gate.wait_for(lambda: not self._forks_count)
+            self._open_counts[thread] = self._open_counts.get(thread, 0) + 1
+        try:
+            yield self._current()
+        finally:
+            with self._gate:
+                left_count = self._open_counts.get(thread, 1) - 1
+                if left_count:
+                    self._open_counts[thread] = left_count
+                else:
+                    self._open_counts.pop(thread, None)
+                    self._gate.notify_all()
+
+    def before_fork(self) -> None:
+        """Keep new transactions out, and wait a while for the open ones to end, those of this thread excepted."""
+        thread = threading.get_ident()
+        with self._gate:
+            self._forks_count += 1
+            self._gate.wait_for(lambda: not (self._open_counts.keys() - {thread}), timeout=_FORK_WAIT_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Let transactions in again."""
+        with self._gate:
+            self._forks_count -= 1
+            self._gate.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """Close the parent's database here, to be opened anew; possible only when no transaction was open.
+
+        LMDB forbids the use of an inherited database, and closing one ends its open transactions in the reader table
+        that all processes share, which would take the parent's snapshots away from under it.
+        """
+        quiet = not self._open_counts
+        self._lock = threading.Lock()
+        self._gate = threading.Condition(threading.Lock())
+        self._open_counts = {}
+        self._forks_count = 0
+        if quiet and self._raw is not None:
+            self._raw.close()
+            self._raw = None
+            if self._data_fd >= 0:
+                os.close(self._data_fd)
+                self._data_fd = -1
+
+    @contextlib.contextmanager
+    def read(self) -> Generator[ReadTransaction]:
+        """Open a snapshot; keep it short, as it holds back the reuse of freed pages."""
+        with self._entered() as raw, mapped_errors(self.directory):
+            try:
+                transaction = raw.begin(buffers=True)
+            except lmdb.ReadersFullError:
+                raw.reader_check()
+                transaction = raw.begin(buffers=True)
+            except lmdb.MapResizedError:
+                raw.set_mapsize(0)
+                transaction = raw.begin(buffers=True)
+            try:
+                yield ReadTransaction(transaction, self._tables)
+            finally:
+                transaction.abort()
+
+    @contextlib.contextmanager
+    def write(self, reserve_bytes: int = 0) -> Generator[WriteTransaction]:
+        """Open the write transaction, waiting for its lock without a limit; commit when the block ends well.
+
+        Args:
+            reserve_bytes: About how many bytes the block will add; the file is extended ahead of need.
+
+        Raises:
+            ReadOnlyStoreError: The store was opened read-only.
+            StoreSuspectError: An earlier write failed; nothing more is written before a full verify.
+            StorageError: The disk is full, failed, or the map is full; nothing of the block is stored.
+        """
+        if self.read_only:
+            raise ReadOnlyStoreError("the store is open for reading only", subject=str(self.directory))
+        with self._entered() as raw, mapped_errors(self.directory, writing=True):
+            transaction = self._begin_write(raw)
+            try:
+                self.check_suspect()  # under the lock: the writer before may have set the mark
+                self._keep_headroom(raw, reserve_bytes)
+                yield WriteTransaction(
+                    transaction, self._tables, lambda size_bytes: self._keep_headroom(raw, size_bytes)
+                )
+            except BaseException:
+                transaction.abort()
+                raise
+            transaction.commit()
+
+    def _begin_write(self, raw: lmdb.Environment) -> lmdb.Transaction[memoryview]:
+        try:
+            return raw.begin(write=True, buffers=True)
+        except lmdb.MapResizedError:
+            raw.set_mapsize(0)
+            return raw.begin(write=True, buffers=True)
+
+    def _keep_headroom(self, raw: lmdb.Environment, reserve_bytes: int) -> None:
+        """Extend the file with written zeroes while the write lock is held, so that no commit changes its size."""
+        used_bytes = (int(raw.info()["last_pgno"]) + 1) * self._page_bytes
+        wanted_bytes = used_bytes + HEADROOM_LOW_BYTES + 2 * reserve_bytes
+        if self._file_bytes >= wanted_bytes:
+            return
+        self._file_bytes = os.fstat(self._data_fd).st_size
+        if self._file_bytes >= wanted_bytes:
+            return
+        end_bytes = min(wanted_bytes + HEADROOM_STEP_BYTES, self._map_size_bytes)
+        try:
+            while self._file_bytes < end_bytes:
+                self._file_bytes += os.pwrite(self._data_fd, _ZEROES, self._file_bytes)
+            os.fsync(self._data_fd)
+        except OSError as error:
+            # Room that cannot be prepared is not yet room that is missing: the reserve already in the file may do.
+            self._file_bytes = os.fstat(self._data_fd).st_size
+            if (
+                error.errno not in {errno.ENOSPC, errno.EDQUOT}
+                or self._file_bytes < used_bytes + 2 * reserve_bytes
+            ):
+                raise
+
+    def check_suspect(self) -> None:
+        """Raise when an earlier write may have lost bytes.
+
+        Raises:
+            StoreSuspectError: The mark is on the disk.
+        """
+        if (self.directory / SUSPECT_FILE).exists():
+            raise StoreSuspectError(
+                "an earlier write to this store failed, so its file may not hold what was acknowledged",
+                hint="Run `cas verify --full`; it reads everything back and lifts the mark when all is well.",
+                subject=str(self.directory),
+            )
+
+    def clear_suspect(self) -> None:
+        """Lift the mark; only a complete verify may."""
+        (self.directory / SUSPECT_FILE).unlink(missing_ok=True)
+        sync_directory(self.directory)
+
+    def file_bytes(self) -> int:
+        """Return the size of the data file, headroom included."""
+        return (self.directory / DATA_FILE).stat().st_size
+
+    def used_bytes(self) -> int:
+        """Return the bytes of the data file up to the last page in use."""
+        return (int(self._current().info()["last_pgno"]) + 1) * self._page_bytes
+
+    def release_pages(self) -> None:
+        """Give back the memory that reading has mapped in; for long jobs that read every blob once.
+
+        The pages are clean and shared with the file, so only this process's view of them goes. No effect where the
+        system has no such call.
+        """
+        if self._raw is not None and self._process_id == os.getpid():
+            release_mapping(self.directory / DATA_FILE)
+
+    def copy_to(self, directory: Path, *, compact: bool) -> None:
+        """Write a consistent copy of the data file into an existing empty folder, while writers go on."""
+        with mapped_errors(directory, writing=True):
+            self._current().copy(str(directory), compact=compact)
+
+    def retain(self) -> None:
+        """Count one more user; called with the registry locked."""
+        self._users_count += 1
+
+    def release(self) -> bool:
+        """Count one user less; the last one closes the file, which is told. Called with the registry locked."""
+        self._users_count -= 1
+        if self._users_count > 0:
+            return False
+        if self._process_id == os.getpid():
+            if self._raw is not None:
+                self._raw.close()
+            if self._data_fd >= 0:
+                os.close(self._data_fd)
+        self._raw = None
+        self._data_fd = -1
+        self._closed = True
+        return True
+
+
+_open_lock = threading.Lock()
+_open_environments: dict[tuple[int, int], Environment] = {}
+_forking: Final[list[Environment]] = []
+
+
+def _after_fork_in_child() -> None:
+    global _open_lock  # noqa: PLW0603  the parent's lock may have been held by a thread that does not exist here
+    _open_lock = threading.Lock()
+    _forking.clear()
+    for environment in _open_environments.values():
+        environment.after_fork_in_child()
+
+
+def _before_fork() -> None:
+    _forking.extend(_open_environments.values())
+    for environment in _forking:
+        environment.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    while _forking:
+        _forking.pop().after_fork_in_parent()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
+
+
+def open_environment(
+    directory: Path, *, map_size_bytes: int, durability: Durability, read_only: bool = False
+) -> Environment:
+    """Open the store file in ``directory``, or share the one this process already has open.
+
+    Raises:
+        StorageError: No store there, no permission, or a damaged file.
+        StateError: This process has it open with another durability, which LMDB fixes per process.
+    """
+    try:
+        status = (directory / DATA_FILE).stat()
+    except OSError as error:
+        raise storage_error(error, directory) from error
+    identity = (status.st_dev, status.st_ino)
+    with _open_lock:
+        environment = _open_environments.get(identity)
+        if environment is None:
+            environment = Environment(
+                directory, map_size_bytes=map_size_bytes, durability=durability, read_only=read_only
+            )
+            _open_environments[identity] = environment
+        elif environment.read_only != read_only or environment.durability != durability:
+            raise StateError(
+                f"this process already has the store open with durability {environment.durability!r}"
+                f"{' for reading only' if environment.read_only else ''}",
+                hint="Close the other ArtifactStore first, or use the same settings.",
+                subject=str(directory),
+            )
+        environment.retain()
+        return environment
+
+
+def close_environment(environment: Environment) -> None:
+    """Give up one use of an environment; the last one closes the file."""
+    with _open_lock:
+        if environment.release():
+            for identity, known in list(_open_environments.items()):
+                if known is environment:
+                    del _open_environments[identity]

@@ -1,0 +1,32 @@
+"""Giving mapped pages of the store file back to the system, so that a job over all blobs stays small.
+
+LMDB maps the file and never unmaps what was read; Linux counts those clean, shared pages as the process's own.
+``madvise(MADV_DONTNEED)`` on a shared file mapping only drops the page-table entries; the next access maps the page
+again from the page cache (madvise(2)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MADV_DONTNEED: Final = 4
+_MAPS: Final = "/proc/self/maps"
+
+
+def release_mapping(data_path: Path) -> None:
+    """Drop this process's mapped pages of ``data_path``; nothing happens where it is not mapped."""
+    if sys.platform != "linux":
+        return
+    name = os.path.realpath(data_path)
+    with open(_MAPS, encoding="utf-8", errors="surrogateescape") as maps:  # noqa: PTH123  not a file to have a path for
+        ranges = [line.split(" ", 1)[0] for line in maps if line.rstrip("\n").endswith(name)]
+    madvise = ctypes.CDLL(None, use_errno=True).madvise
+    for text in ranges:
+        start, end = (int(part, 16) for part in text.split("-"))
+        madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), ctypes.c_int(_MADV_DONTNEED))

@@ -1,0 +1,240 @@
+"""The outbox: what the exporter still has to do, and the receipts of what it has proved.
+
+Invariant: a manifest is either waiting here or has a receipt that says it is in git; the entry is written in the
+manifest's own transaction, the receipt in the one that removes the entry. Owner of the tables ``outbox`` and
+``receipts``. States: queued → exported → pushed, or parked with a reason.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from cas.catalog import sequence_key, sequence_of
+from cas.errors import IntegrityError, WaitTimeoutError
+from cas.lmdbenv import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from cas.lmdbenv import ReadTransaction, WriteTransaction
+
+ExportState = Literal["queued", "exported", "pushed", "parked"]
+
+
+class Stage(enum.Enum):
+    """What is to be done with an entry; the byte sorts waiting entries last, so that new ones are appended."""
+
+    PARKED_WRITE = b"1"
+    PARKED_PUSH = b"2"
+    PUSH = b"3"
+    WRITE = b"4"
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True):
+    """How often an entry failed, when last, and why; the reason holds no credential."""
+
+    attempt_count: int = 0
+    last_at_us: int = 0
+    reason: str | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, array_like=True):
+    """Proof of export: when the commit was seen in git, and when on the remote (0: not yet)."""
+
+    exported_at_us: int
+    pushed_at_us: int = 0
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Export state of one manifest, as told to callers."""
+
+    state: ExportState
+    exported_at_us: int | None = None
+    pushed_at_us: int | None = None
+    attempt_count: int = 0
+    reason: str | None = None
+
+
+_LAST_EXPORT: Final = b"last_export"
+_LAST_PUSH: Final = b"last_push"
+_FIRST_POLL_S: Final = 0.005  # a local export of one run takes about this long
+_LONGEST_POLL_S: Final = 0.25
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_ATTEMPT_DECODER: Final = msgspec.msgpack.Decoder(Attempt)
+_RECEIPT_DECODER: Final = msgspec.msgpack.Decoder(Receipt)
+_FRESH: Final = _ENCODER.encode(Attempt())
+
+
+def enqueue(transaction: WriteTransaction, sequence: int) -> None:
+    """Queue a new manifest for export; called in the manifest's own transaction."""
+    transaction.put(Table.OUTBOX, Stage.WRITE.value + sequence_key(sequence), _FRESH)
+
+
+def iter_entries(
+    transaction: ReadTransaction, stage: Stage, *, after: int | None = None
+) -> Iterator[tuple[int, Attempt]]:
+    """Yield the entries of a stage, oldest first.
+
+    Args:
+        transaction: The snapshot.
+        stage: Which entries.
+        after: Only sequences greater than this one.
+    """
+    start = None if after is None else stage.value + sequence_key(after + 1)
+    for key, value in transaction.scan(Table.OUTBOX, stage.value, start=start):
+        yield sequence_of(key), _attempt(value)
+
+
+def find_entry(transaction: ReadTransaction, sequence: int) -> tuple[Stage, Attempt] | None:
+    """Return where a manifest waits, or None when nothing is left to do for it."""
+    for stage in Stage:
+        value = transaction.get(Table.OUTBOX, stage.value + sequence_key(sequence))
+        if value is not None:
+            return stage, _attempt(value)
+    return None
+
+
+def get_receipt(transaction: ReadTransaction, sequence: int) -> Receipt | None:
+    """Return the receipt of a manifest, or None."""
+    value = transaction.get(Table.RECEIPTS, sequence_key(sequence))
+    if value is None:
+        return None
+    try:
+        return _RECEIPT_DECODER.decode(value)
+    except msgspec.MsgspecError as error:
+        raise IntegrityError(f"the receipt of manifest {sequence} is damaged") from error
+
+
+def iter_receipts(transaction: ReadTransaction) -> Iterator[int]:
+    """Yield the sequences that have a receipt, oldest first."""
+    for key in transaction.scan_keys(Table.RECEIPTS):
+        yield sequence_of(key)
+
+
+def last_times(transaction: ReadTransaction) -> tuple[int | None, int | None]:
+    """Return when the last export and the last push were recorded, in microseconds since the epoch."""
+    found = [transaction.get(Table.META, key) for key in (_LAST_EXPORT, _LAST_PUSH)]
+    exported, pushed = (None if value is None else sequence_of(value) for value in found)
+    return exported, pushed
+
+
+def status(transaction: ReadTransaction, sequence: int) -> Status:
+    """Return the export state of a manifest."""
+    receipt = get_receipt(transaction, sequence)
+    entry = find_entry(transaction, sequence)
+    attempt = Attempt() if entry is None else entry[1]
+    if entry is not None and entry[0] in {Stage.PARKED_WRITE, Stage.PARKED_PUSH}:
+        state: ExportState = "parked"
+    elif receipt is None:
+        state = "queued"
+    else:
+        state = "pushed" if receipt.pushed_at_us else "exported"
+    return Status(
+        state=state,
+        exported_at_us=None if receipt is None else receipt.exported_at_us,
+        pushed_at_us=None if receipt is None or not receipt.pushed_at_us else receipt.pushed_at_us,
+        attempt_count=attempt.attempt_count,
+        reason=attempt.reason,
+    )
+
+
+def wait(
+    read_status: Callable[[], Status],
+    wanted: Literal["exported", "pushed"],
+    timeout_s: float | None,
+    subject: str,
+) -> Status:
+    """Poll until a manifest's export has come as far as wanted, or is parked; another process does the work.
+
+    Raises:
+        WaitTimeoutError: Not in time.
+    """
+    enough = {"pushed", "parked"} if wanted == "pushed" else {"exported", "pushed", "parked"}
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    pause_s = _FIRST_POLL_S
+    while True:
+        found = read_status()
+        if found.state in enough:
+            return found
+        left_s = pause_s if deadline is None else deadline - time.monotonic()
+        if left_s <= 0:
+            raise WaitTimeoutError(
+                f"{subject} is still {found.state}, not {wanted}",
+                subject=subject,
+                hint="`cas export status` shows the queue; `cas export` runs one export.",
+            )
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(2 * pause_s, _LONGEST_POLL_S)
+
+
+def record_exported(transaction: WriteTransaction, sequences: Iterable[int], now_us: int) -> None:
+    """Replace entries of manifests seen in git by receipts, and queue them for the push."""
+    receipt = _ENCODER.encode(Receipt(exported_at_us=now_us))
+    transaction.put(Table.META, _LAST_EXPORT, sequence_key(now_us))
+    for sequence in sequences:
+        _remove(transaction, sequence)
+        transaction.put(Table.RECEIPTS, sequence_key(sequence), receipt)
+        transaction.put(Table.OUTBOX, Stage.PUSH.value + sequence_key(sequence), _FRESH)
+
+
+def record_pushed(transaction: WriteTransaction, sequences: Iterable[int], now_us: int) -> None:
+    """Complete the receipts of manifests seen on the remote; nothing is left to do for them."""
+    transaction.put(Table.META, _LAST_PUSH, sequence_key(now_us))
+    for sequence in sequences:
+        receipt = get_receipt(transaction, sequence) or Receipt(exported_at_us=now_us)
+        _remove(transaction, sequence)
+        done = Receipt(exported_at_us=receipt.exported_at_us, pushed_at_us=now_us)
+        transaction.put(Table.RECEIPTS, sequence_key(sequence), _ENCODER.encode(done))
+
+
+def record_failure(
+    transaction: WriteTransaction, sequence: int, *, reason: str, now_us: int, park: bool
+) -> None:
+    """Note a failed attempt, and set the entry aside when trying again by itself is of no use."""
+    found = find_entry(transaction, sequence)
+    if found is None:
+        return
+    stage, attempt = found
+    target = _PARKED.get(stage, stage) if park else stage
+    _remove(transaction, sequence)
+    noted = Attempt(attempt_count=attempt.attempt_count + 1, last_at_us=now_us, reason=reason)
+    transaction.put(Table.OUTBOX, target.value + sequence_key(sequence), _ENCODER.encode(noted))
+
+
+def unpark(transaction: WriteTransaction, sequences: Iterable[int] | None = None) -> int:
+    """Queue parked entries again, all or the given ones; return how many."""
+    wanted = None if sequences is None else set(sequences)
+    moved = 0
+    for parked, stage in ((Stage.PARKED_WRITE, Stage.WRITE), (Stage.PARKED_PUSH, Stage.PUSH)):
+        for sequence, attempt in list(iter_entries(transaction, parked)):
+            if wanted is None or sequence in wanted:
+                transaction.delete(Table.OUTBOX, parked.value + sequence_key(sequence))
+                transaction.put(Table.OUTBOX, stage.value + sequence_key(sequence), _ENCODER.encode(attempt))
+                moved += 1
+    return moved
+
+
+def requeue(transaction: WriteTransaction, sequence: int) -> None:
+    """Forget the receipt of a manifest and queue it again; for a repository that lost it."""
+    _remove(transaction, sequence)
+    transaction.delete(Table.RECEIPTS, sequence_key(sequence))
+    enqueue(transaction, sequence)
+
+
+_PARKED: Final = {Stage.WRITE: Stage.PARKED_WRITE, Stage.PUSH: Stage.PARKED_PUSH}
+
+
+def _remove(transaction: WriteTransaction, sequence: int) -> None:
+    for stage in Stage:
+        transaction.delete(Table.OUTBOX, stage.value + sequence_key(sequence))
+
+
+def _attempt(value: bytes) -> Attempt:
+    try:
+        return _ATTEMPT_DECODER.decode(value)
+    except msgspec.MsgspecError as error:
+        raise IntegrityError("an outbox entry is damaged") from error

@@ -1,0 +1,198 @@
+"""Queries: runs by name, order and predicate; and the words by which people point at one run.
+
+Invariant: a query reads one snapshot and touches about as many rows as it returns, except a predicate without an
+index, which looks at each candidate. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+from typing import TYPE_CHECKING, Final
+
+from cas import catalog, manifest, names, predicate, records, rollback
+from cas.errors import InvalidInputError, NotFoundError
+from cas.manifest import RunManifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cas.lmdbenv import ReadTransaction
+    from cas.predicate import Predicate
+    from cas.records import Record
+
+Moment = datetime.datetime | str | float
+_MICROSECONDS: Final = 1_000_000
+_EPOCH: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
+_LAST_MOMENT_S: Final = 253_402_300_800  # the year 10000, where datetime ends
+_HEX_PREFIX: Final = re.compile(r"[0-9a-f]{4,64}")
+_LATEST: Final = re.compile(r"latest(?:~([0-9]{1,9}))?")
+_REVISION_STEP: Final = re.compile(r"(.+)~([0-9]{1,9})", re.DOTALL)
+
+
+def moment_us(moment: Moment) -> int:
+    """Return a time as microseconds since the epoch.
+
+    Args:
+        moment: An aware datetime, seconds since the epoch, or ISO 8601 text; text without a zone is UTC.
+
+    Raises:
+        InvalidInputError: It is none of these.
+    """
+    if isinstance(moment, str):
+        try:
+            moment = datetime.datetime.fromisoformat(moment)
+        except ValueError as error:
+            raise InvalidInputError(
+                f"{moment!r} is not an ISO 8601 time", hint="Such as 2026-01-31T18:00:00Z."
+            ) from error
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=datetime.UTC)
+    if isinstance(moment, datetime.datetime):
+        if moment.tzinfo is None:
+            raise InvalidInputError("a time needs a zone", hint="Use datetime.datetime.now(datetime.UTC).")
+        return (moment - _EPOCH) // datetime.timedelta(microseconds=1)
+    if not isinstance(moment, int | float) or isinstance(moment, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInputError(f"a time must be a datetime, text or seconds, not {type(moment).__name__}")
+    if not abs(moment) <= _LAST_MOMENT_S:  # NaN is not either
+        raise InvalidInputError(f"{moment} s is not a time")
+    return round(moment * _MICROSECONDS)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Selection:
+    """Which runs are asked for; None leaves a part out."""
+
+    workflow_id: str | None = None
+    task_id: str | None = None
+    prompt_hash: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+    where: Predicate | None = None
+
+    def admits(self, run: RunManifest) -> bool:
+        """Tell whether a run is among those asked for."""
+        return (
+            self.workflow_id in (None, run.workflow_id)
+            and self.task_id in (None, run.task_id)
+            and self.prompt_hash in (None, run.prompt_hash)
+            and (self.since_us is None or run.created_at_us >= self.since_us)
+            and (self.until_us is None or run.created_at_us < self.until_us)
+            and (self.where is None or self.where.matches(manifest.load_metadata(run.metadata)))
+        )
+
+
+def list_runs(
+    transaction: ReadTransaction,
+    selection: Selection,
+    *,
+    indexed_metrics: tuple[str, ...],
+    offset: int,
+    limit: int,
+) -> list[Record]:
+    """Return run records, newest first."""
+    found: list[Record] = []
+    for sequence in _candidates(transaction, selection, indexed_metrics):
+        row = catalog.get_row(transaction, sequence)
+        run = None if row is None else manifest.decode(row.manifest)
+        if not isinstance(run, RunManifest) or not selection.admits(run):
+            continue
+        if offset > 0:
+            offset -= 1
+            continue
+        found.append(records.run_record(transaction, sequence))
+        if len(found) >= limit:
+            break
+    return found
+
+
+def _candidates(
+    transaction: ReadTransaction,
+    selection: Selection,
+    indexed_metrics: tuple[str, ...],
+) -> Iterator[int]:
+    """Yield sequences newest first from the narrowest index that holds every possible match."""
+    if selection.task_id is not None:
+        # Not by branch: runs committed under an earlier branch_prefix are the same task's.
+        return catalog.task_sequences(transaction, selection.task_id, selection.workflow_id)
+    if selection.prompt_hash is not None:
+        return catalog.prompt_sequences(transaction, selection.prompt_hash)
+    ranges = {} if selection.where is None else predicate.bounds(selection.where)
+    for metric in indexed_metrics:
+        if metric in ranges:
+            low, high = ranges[metric]
+            return iter(
+                sorted(catalog.metric_sequences(transaction, metric, low=low, high=high), reverse=True)
+            )
+    if selection.workflow_id is not None:
+        return catalog.workflow_sequences(transaction, selection.workflow_id)
+    if selection.since_us is not None or selection.until_us is not None:
+        return catalog.time_sequences(transaction, since_us=selection.since_us, until_us=selection.until_us)
+    return (sequence for sequence, _ in catalog.iter_rows(transaction, reverse=True))
+
+
+def resolve(transaction: ReadTransaction, text: str) -> int:
+    """Return the sequence of the manifest that a word points at.
+
+    Understood, in this order: ``latest``, ``latest~N``, a tag, a branch, a correlation ID with or without its prefix,
+    and the unique beginning (4 characters or more) of a commit id or manifest id; ``<branch>~N`` and ``<tag>~N`` go
+    back N commits on the branch.
+
+    Raises:
+        NotFoundError: Nothing is called that.
+        InvalidInputError: More than one manifest begins so.
+    """
+    names.check_id(text, "ref")
+    sequence = _resolve(transaction, text)
+    if sequence is not None:
+        return sequence
+    step = _REVISION_STEP.fullmatch(text)
+    if step is not None:
+        start = _resolve(transaction, step.group(1))
+        if start is not None:
+            return _back(transaction, start, int(step.group(2)), text)
+    near = rollback.near_tags(transaction, text)
+    hint = f"Did you mean {', '.join(near)}?" if near else "`cas list` shows the runs."
+    raise NotFoundError(f"there is no run, tag or branch {text!r}", subject=text, hint=hint)
+
+
+def _resolve(transaction: ReadTransaction, text: str) -> int | None:
+    latest = _LATEST.fullmatch(text)
+    if latest is not None:
+        return _latest(transaction, int(latest.group(1) or 0))
+    sequence = catalog.find_tag(transaction, text)
+    if sequence is None and text:
+        sequence = catalog.branch_head(transaction, text)
+    if sequence is None and text and text.isprintable():
+        revision = catalog.latest_revision(transaction, text)
+        sequence = None if revision is None else revision[1]
+    if sequence is None and _HEX_PREFIX.fullmatch(text):
+        found = catalog.find_by_oid_prefix(transaction, text)
+        if len(found) > 1:
+            raise InvalidInputError(
+                f"more than one id begins with {text!r}", subject=text, hint="Give more characters."
+            )
+        sequence = found[0] if found else None
+    return sequence
+
+
+def _latest(transaction: ReadTransaction, back: int) -> int | None:
+    for sequence, row in catalog.iter_rows(transaction, reverse=True):
+        if isinstance(manifest.decode(row.manifest), RunManifest):
+            if back == 0:
+                return sequence
+            back -= 1
+    return None
+
+
+def _back(transaction: ReadTransaction, start: int, count: int, text: str) -> int:
+    loaded, _ = records.load(transaction, start)
+    for index, sequence in enumerate(
+        number for number in catalog.branch_sequences(transaction, loaded.branch) if number <= start
+    ):
+        if index == count:
+            return sequence
+    raise NotFoundError(
+        f"{text!r} goes back further than the branch", subject=text, hint="`cas log` shows its commits."
+    )

@@ -1,0 +1,310 @@
+"""The reading half of a store: lists, lookups, files, history, export state, checks.
+
+Invariant: nothing here changes the store; every byte of content handed out was checked against its digest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from cas import blobs, catalog, check, checkout, manifest, names, outbox, predicate, query, records
+from cas.errors import InvalidInputError, NotFoundError, QueryError, StateError
+from cas.manifest import RunManifest
+from cas.stats import collect
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    from cas.blobs import Blob
+    from cas.check import Report
+    from cas.config import ArtifactStoreConfig
+    from cas.lmdbenv import Environment
+    from cas.outbox import Status
+    from cas.query import Moment
+    from cas.records import Record
+
+_NANOSECONDS_PER_MICROSECOND: Final = 1000
+_MAX_LIST_LIMIT: Final = 1_000_000
+
+
+class StoreReader:
+    """What can be asked of an open store; thread-safe, each call reads one snapshot."""
+
+    config: ArtifactStoreConfig
+    _environment: Environment
+    _clock: Callable[[], int]
+    _closed: bool
+
+    @property
+    def environment(self) -> Environment:
+        """The open database, for the exporter and for checks; tables are changed through their modules only."""
+        self._check_open()
+        return self._environment
+
+    def now_us(self) -> int:
+        """Return the store's clock in microseconds since the epoch, never negative: git has no such dates."""
+        return max(0, self._clock() // _NANOSECONDS_PER_MICROSECOND)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateError("the store is closed", hint="Open a new ArtifactStore.")
+
+    def list_artifacts(
+        self,
+        workflow_id: str | None = None,
+        limit: int = 50,
+        *,
+        task_id: str | None = None,
+        prompt_hash: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        where: str | None = None,
+        offset: int = 0,
+    ) -> list[Record]:
+        """Return runs, newest first; cost grows with ``limit``, not with the store.
+
+        Args:
+            workflow_id: Only runs of this workflow.
+            limit: Most runs to return.
+            task_id: Only runs of this task.
+            prompt_hash: Only runs made from this prompt.
+            since: Only runs committed at this time or later.
+            until: Only runs committed before this time.
+            where: A predicate over metrics and metadata, such as ``net_pnl > 100 and win_rate >= 0.5``.
+            offset: How many matching runs to skip.
+
+        Raises:
+            QueryError: ``where`` cannot be parsed; ``position`` says where.
+            InvalidInputError: A time or a number is out of range.
+        """
+        for name, value in (("limit", limit), ("offset", offset)):
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_LIST_LIMIT:  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidInputError(
+                    f"{name} must be a whole number from 0 to {_MAX_LIST_LIMIT}", subject=name
+                )
+        if limit == 0:
+            return []
+        if where is not None and not isinstance(where, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise QueryError(f"where must be text, not {type(where).__name__}")
+        parsed = None if where is None or not where.strip() else predicate.parse(where)
+        selection = query.Selection(
+            workflow_id=workflow_id,
+            task_id=task_id,
+            prompt_hash=prompt_hash,
+            since_us=None if since is None else query.moment_us(since),
+            until_us=None if until is None else query.moment_us(until),
+            where=parsed,
+        )
+        with self.environment.read() as transaction:
+            return query.list_runs(
+                transaction,
+                selection,
+                indexed_metrics=self.config.indexed_metrics,
+                offset=offset,
+                limit=limit,
+            )
+
+    def get_artifact_by_correlation_id(
+        self, correlation_id: str, *, revision: int | None = None
+    ) -> Record | None:
+        """Return a run's newest revision, or the one asked for; None when there is none.
+
+        Args:
+            correlation_id: With or without the ``corr_`` prefix.
+            revision: A revision number; None means the newest.
+        """
+        sequence = self._find_run(correlation_id, revision)
+        if sequence is None:
+            return None
+        with self.environment.read() as transaction:
+            return records.run_record(transaction, sequence)
+
+    def _find_run(self, correlation_id: str, revision: int | None = None) -> int | None:
+        if not correlation_id:
+            return None
+        with self.environment.read() as transaction:
+            if revision is not None:
+                if not isinstance(revision, int) or isinstance(revision, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+                    raise InvalidInputError("revision must be a whole number", subject="revision")
+                return catalog.find_revision(transaction, correlation_id, revision)
+            latest = catalog.latest_revision(transaction, correlation_id)
+            return None if latest is None else latest[1]
+
+    def show(self, ref: str) -> Record:
+        """Return the record of what a word points at: a run, or a rollback's step of history.
+
+        Args:
+            ref: ``latest``, ``latest~N``, a tag, branch, correlation ID, or the beginning of a commit or manifest id.
+
+        Raises:
+            NotFoundError: Nothing is called that.
+        """
+        with self.environment.read() as transaction:
+            sequence = query.resolve(transaction, ref)
+            loaded, _ = records.load(transaction, sequence)
+            if isinstance(loaded, RunManifest):
+                return records.run_record(transaction, sequence)
+            return records.history_record(transaction, sequence)
+
+    def list_files(self, ref: str) -> list[Record]:
+        """Return name, size, digest and git oid of each file of a run."""
+        return [
+            {
+                "name": entry.name,
+                "size_bytes": entry.size_bytes,
+                "digest": entry.digest.hex(),
+                "oid": entry.oid.hex(),
+            }
+            for entry in self._run(ref).files
+        ]
+
+    def _run(self, ref: str) -> RunManifest:
+        with self.environment.read() as transaction:
+            loaded, row = records.load(transaction, query.resolve(transaction, ref))
+            if isinstance(loaded, RunManifest):
+                return loaded
+            source = catalog.find_by_oid_prefix(transaction, loaded.source.hex(), 1)
+            if not source:
+                raise NotFoundError(
+                    f"the run that {row.commit_oid.hex()[:12]} went back to is gone", subject=ref
+                )
+            return records.load_run(transaction, source[0])[0]
+
+    def read_file(self, ref: str, name: str) -> bytes:
+        """Return one file's content, checked against its digest; it is held in memory whole.
+
+        Args:
+            ref: Which run; see `show`.
+            name: The file's name in the run; ``metadata.json`` is the generated one.
+
+        Raises:
+            NotFoundError: No such run or file.
+            IntegrityError: The stored bytes are damaged.
+        """
+        return b"".join(self.iter_file(ref, name))
+
+    def iter_file(self, ref: str, name: str) -> Iterator[bytes]:
+        """Yield one file's content in chunks; it counts only once the iterator ended without an error."""
+        run = self._run(ref)
+        if name == names.METADATA_NAME and run.with_metadata_file:
+            yield manifest.metadata_file_bytes(run)
+            return
+        yield from blobs.iter_content(self.environment, self._file_blob(run, name))
+
+    def _file_blob(self, run: RunManifest, name: str) -> Blob:
+        for entry in run.files:
+            if entry.name == name:
+                with self.environment.read() as transaction:
+                    return blobs.require(transaction, entry.digest)
+        known = ", ".join(entry.name for entry in run.files)
+        raise NotFoundError(
+            f"{run.correlation_id} has no file {name!r}", subject=name, hint=f"It has {known}."
+        )
+
+    def checkout(self, ref: str, directory: str | os.PathLike[str], *, overwrite: bool = False) -> list[str]:
+        """Write a run's files into a new folder, all verified, or leave the folder as it was.
+
+        Args:
+            ref: Which run; see `show`. For a rollback, the run it went back to.
+            directory: Must not exist, or be empty, unless ``overwrite``.
+            overwrite: Replace what the folder holds.
+
+        Returns:
+            The names written.
+
+        Raises:
+            NotFoundError: No such run.
+            InvalidFileError: The folder is in the way.
+            IntegrityError: A blob is damaged.
+        """
+        return checkout.check_out(self.environment, self._run(ref), Path(directory), overwrite=overwrite)
+
+    def history(self, branch: str, limit: int = 50) -> list[Record]:
+        """Return the commits and rollbacks of a branch, newest first.
+
+        Raises:
+            NotFoundError: The store has no such branch.
+        """
+        names.check_id(branch, "branch")
+        with self.environment.read() as transaction:
+            found: list[Record] = []
+            for sequence in catalog.branch_sequences(transaction, branch):
+                if len(found) >= limit:
+                    break
+                found.append(records.history_record(transaction, sequence))
+        if not found and limit > 0:
+            raise NotFoundError(
+                f"the store has no branch {branch!r}", subject=branch, hint="`cas list` shows branches."
+            )
+        return found
+
+    def export_status(self, correlation_id: str, *, revision: int | None = None) -> Record:
+        """Return how far a run's export is: ``export_state, pushed, exported_at, pushed_at, attempts, reason``.
+
+        Raises:
+            NotFoundError: No such run.
+        """
+        return records.status_record(self._status(correlation_id, revision))
+
+    def _status(self, correlation_id: str, revision: int | None) -> Status:
+        sequence = self._find_run(correlation_id, revision)
+        if sequence is None:
+            raise NotFoundError(f"there is no run {correlation_id!r}", subject=correlation_id)
+        with self.environment.read() as transaction:
+            return outbox.status(transaction, sequence)
+
+    def wait_for_export(
+        self,
+        correlation_id: str,
+        timeout: float | None = None,
+        *,
+        state: Literal["exported", "pushed"] | None = None,
+    ) -> Record:
+        """Wait until a run is in git, or on the remote; another process may be the one that exports.
+
+        Args:
+            correlation_id: Which run, newest revision.
+            timeout: Seconds to wait; None waits without a limit.
+            state: What to wait for; None means ``pushed`` when the configuration pushes, else ``exported``.
+
+        Returns:
+            As `export_status`; a parked run is returned at once.
+
+        Raises:
+            NotFoundError: No such run.
+            WaitTimeoutError: The state was not reached in time.
+        """
+        wanted = state or ("pushed" if self.config.auto_push else "exported")
+        status = outbox.wait(lambda: self._status(correlation_id, None), wanted, timeout, correlation_id)
+        return records.status_record(status)
+
+    def verify(
+        self,
+        *,
+        sample: float = 1.0,
+        max_duration_s: float | None = None,
+        seed: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Report:
+        """Check every invariant of the format; writers may go on meanwhile.
+
+        Args:
+            sample: Share of blobs and manifests to read, above 0 up to 1.
+            max_duration_s: Stop after about this many seconds.
+            seed: Seed of the sample.
+            progress: Called with phase, items done, items in all.
+
+        Returns:
+            The report; ``report.ok`` tells whether nothing was found.
+        """
+        if not 0 < sample <= 1:
+            raise InvalidInputError("sample must be above 0 and at most 1", subject="sample")
+        return check.verify(
+            self.environment, sample=sample, max_duration_s=max_duration_s, seed=seed, progress=progress
+        )
+
+    def stats(self) -> Record:
+        """Return sizes and counts: runs, blobs, raw and stored bytes, file bytes, export backlog."""
+        return collect(self.environment, self.now_us())

@@ -1,0 +1,36 @@
+"""The rule table of the secret gate, data only.
+
+Invariant: ids are unique within a kind and never reused for another meaning, because waivers, baselines and
+stored scan results refer to them; any change of the table or of the judgement raises ``TABLE_VERSION``.
+Nothing is scanned here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cas.secretrules.assignments import ASSIGNMENTS, CLIENT_CALLS, KIND_RULES
+from cas.secretrules.assistants import ASSISTANTS
+from cas.secretrules.cloud import CLOUD
+from cas.secretrules.hosting import HOSTING
+from cas.secretrules.keys import KEYS
+from cas.secretrules.messaging import MESSAGING
+from cas.secretrules.model import Rule
+from cas.secretrules.payments import PAYMENTS
+from cas.secretrules.wrapped import WRAPPED_LITERALS
+
+# Raise it whenever a finding could change: with a rule, a word list, or the code that judges.
+TABLE_VERSION: Final = 1
+
+RULES: Final[tuple[Rule, ...]] = (
+    *CLOUD,
+    *HOSTING,
+    *MESSAGING,
+    *PAYMENTS,
+    *ASSISTANTS,
+    *KEYS,
+    *CLIENT_CALLS,
+    *ASSIGNMENTS,
+)
+
+__all__ = ["KIND_RULES", "RULES", "TABLE_VERSION", "WRAPPED_LITERALS", "Rule"]

@@ -1,0 +1,120 @@
+"""Rules: a credential recognised by the name it is given to.
+
+``<name> <separator> <value>`` in source code, JSON, YAML, TOML, env files, logs, shell and XML. The guard
+only says where a closer look pays; names and values are judged by the scanner with the words of
+``vocabulary``. Invariant: data only. The guard admits whatever the judgement could accept, so a rule of it
+must never be narrower than the reader's; and it must stay quiet on ``"token_count": 123`` and on prose.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cas.secretrules.model import Rule
+
+# What each kind of name is called in a finding.
+KIND_RULES: Final[dict[str, tuple[str, str]]] = {
+    "password": ("password", "password assigned to a name"),
+    "pass": ("password", "password assigned to a name"),
+    "secret": ("secret-key", "secret or secret key assigned to a name"),
+    "token": ("token", "token assigned to a name"),
+    "key": ("api-key", "API key assigned to a name"),
+    "aws-secret": ("aws-secret-access-key", "AWS secret access key assigned to a name"),
+    "wallet": ("wallet-private-key", "wallet's private key assigned to a name"),
+    "mnemonic": ("wallet-mnemonic", "wallet's recovery phrase assigned to a name"),
+    "trading": ("trading-credential", "exchange or broker credential assigned to a name"),
+}
+
+# Repeats are unbounded here because they cost the engine one state each; how far a guard may reach is bounded
+# by the scanner, which applies it to a few hundred bytes.
+_TAIL = rb"[A-Za-z0-9_\-.]*"
+# Which word stands before "key" is judged later; a blank between the two needs one of the commonest.
+KEYWORD: Final = (
+    rb"(?:(?:pass(?:w(?:or)?d|phrase|code|wort|w)|psswd|pswd|pwd|mpin|secret|cred(?:s|ential)|mnemonic|phrase|bearer|_private"
+    rb"|(?:[a-z0-9_\-.]|(?:api|secret|access|private|auth) )key)"
+    + _TAIL
+    + rb"|pass(?:[_\-.0-9]"
+    + _TAIL
+    + rb")?"
+    # The word that ordinary logs are full of, as in tokens and token_count: the engine must lose interest at
+    # once.
+    rb"|token(?:value|str|string|[0-9]+)?(?:[_\-.](?:[abd-z0-9]|c[a-np-z]|co[a-tv-z])[a-z0-9]*(?:[_\-.][a-z0-9]+)?)?)"
+)
+# Six characters that are not a plain number, or an opening quote and six characters.
+_VALUE = (
+    rb"(?:[^\s\"'`0-9][^\s\"'`]{5}|[0-9]{1,5}[^\s\"'`0-9.,}\])][^\s\"'`]{2}|[0-9]{6}[^\s\"'`,}\])]"
+    rb"|\"[^\s\"'`][^\"\r\n]{5}|'[^\s\"'`][^'\r\n]{5}|`[^\s\"'`][^`\r\n]{5})"
+)
+_OPEN = rb"(?:[A-Za-z_.]+\(\s*|[>|][+-]?\s+|convertto-securestring\s+(?:-string\s+)?)?[bruf]{0,2}[\"'`\\]*"
+_CLOSE = rb"[\"'`\\\])}]*"
+_SEPARATED = _CLOSE + rb"[\s|?]*(?:or|[:=,<>(!\-?|]+)[\s\[{(]*(?:[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]*=\s*)?"
+_NAME_VALUE = _CLOSE + rb"[\s,;{]+[\"'`\\]*(?:value|string|default)[\"'`\\]*\s*[:=>]\s*"
+_SAID = rb"\s+(?:(?:is|was)\s*[:=]?\s+|`)"
+_BLANK = rb"\s+"
+
+ASSIGNMENT_GUARD: Final = (
+    KEYWORD + rb"(?:" + _SEPARATED + rb"|" + _NAME_VALUE + rb"|" + _SAID + rb")" + _OPEN + _VALUE
+)
+OPTION_GUARD: Final = rb"--[a-z0-9\-]*" + KEYWORD + _BLANK + rb"[\"'`\\]*" + _VALUE
+
+ASSIGNMENT_LITERALS: Final = (
+    b"pass",
+    b"pswd",
+    b"psswd",
+    b"pwd",
+    b"mpin",
+    b"secret",
+    b"cred",
+    b"mnemonic",
+    b"bearer",
+    b"_private",
+    b"phrase",
+    b"key",
+    b"token",
+)
+ASSIGNMENTS: Final[tuple[Rule, ...]] = (
+    Rule(
+        id="assignment",
+        description="credential assigned to a name",
+        pattern=b"",
+        check="assignment",
+        rank=20,
+        guard=ASSIGNMENT_GUARD,
+        literals=ASSIGNMENT_LITERALS,
+    ),
+    Rule(
+        id="option",
+        description="credential given to a command line option",
+        pattern=b"",
+        check="assignment",
+        rank=20,
+        guard=OPTION_GUARD,
+        literals=ASSIGNMENT_LITERALS,
+    ),
+)
+# A client object made with its key as a bare argument: ``binance.Client("<key>", "<secret>")``.
+_ARGUMENT = rb"[A-Za-z0-9_\-+/=]"
+CLIENT_CALLS: Final[tuple[Rule, ...]] = (
+    Rule(
+        id="client-credential",
+        description="exchange, broker or data credential given to a client",
+        pattern=rb"\(\s{0,40}[bru]?[\"'](?P<v>" + _ARGUMENT + rb"{16,128})[\"']",
+        check="client",
+        rank=25,
+        guard=rb"[a-z0-9_]\(\s{0,40}[bru]?[\"'][a-z0-9_\-+/=]{16}",
+        literals=(b"(",),
+    ),
+    Rule(
+        id="client-credential",
+        description="exchange, broker or data credential given to a client",
+        pattern=rb"\(\s{0,40}[bru]?[\"']"
+        + _ARGUMENT
+        + rb"{3,128}[\"'],\s{0,40}[bru]?[\"'](?P<v>"
+        + _ARGUMENT
+        + rb"{16,128})[\"']",
+        check="client",
+        rank=25,
+        guard=rb"[a-z0-9_]\(\s{0,40}[bru]?[\"'][a-z0-9_\-+/=]{3,128}[\"'],\s{0,40}[bru]?[\"'][a-z0-9_\-+/=]{16}",
+        literals=(b"(",),
+    ),
+)

@@ -1,0 +1,150 @@
+"""Rules: private keys, signed tokens, addresses with passwords, and authorization headers.
+
+Invariant: data only; the parts that name a key format are what the format itself prescribes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cas.secretrules.model import START, Rule
+
+# Headers such as DEK-Info hold single hyphens; five of them end the body. Key bodies appear with real line
+# breaks, with escaped ones inside JSON, and quoted line by line in source code.
+_BREAK = rb"(?:[\s\"'+,]|\\{1,4}[nr])"
+_PEM_BODY = rb"(?:[A-Za-z0-9+/=:,.()]|(?<=[A-Za-z0-9])-(?=[A-Za-z0-9])|" + _BREAK + rb"){40,3600}"
+
+KEYS: Final[tuple[Rule, ...]] = (
+    Rule(
+        id="private-key",
+        description="private key",
+        pattern=rb"(?P<v>-----BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----" + _PEM_BODY + rb")",
+        check="pem",
+        rank=90,
+    ),
+    Rule(
+        id="ssh2-private-key",
+        description="SSH2 private key",
+        pattern=rb"(?P<v>---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----" + _PEM_BODY + rb")",
+        check="pem",
+        rank=90,
+    ),
+    Rule(
+        id="putty-private-key",
+        description="PuTTY private key",
+        pattern=rb"PuTTY-User-Key-File-[1-3]: [\s\S]{20,2000}?Private-Lines: \d{1,3}"
+        + _BREAK
+        + rb"{1,4}(?P<v>[A-Za-z0-9+/=]{20,80})",
+        rank=90,
+    ),
+    Rule(
+        id="age-secret-key",
+        description="age secret key",
+        pattern=START + rb"(?P<v>AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58})",
+        rank=90,
+    ),
+    Rule(
+        id="extended-private-key",
+        description="wallet's extended private key",
+        pattern=START + rb"(?P<v>[xyzt]prv[1-9A-HJ-NP-Za-km-z]{100,112})(?![A-Za-z0-9])",
+        rank=90,
+    ),
+    Rule(
+        id="jwt",
+        description="JSON web token",
+        pattern=START
+        + rb"(?P<v>eyJ[A-Za-z0-9_-]{10,1000}\.eyJ[A-Za-z0-9_-]{8,3000}\.[A-Za-z0-9_-]{16,1000})",
+        check="jwt",
+        rank=80,
+    ),
+    Rule(
+        id="url-password",
+        description="address with a password",
+        pattern=rb"://[^\s/:@\"'`<>\\?#]{0,80}:(?P<v>[^\s/@\"'`<>\\]{3,200})@[A-Za-z0-9\[$%{._-]",
+        check="url",
+        rank=60,
+        guard=rb"://[^\s/:@\"'`<>\\?#]{0,80}:[^\s/@\"'`<>\\]{3,200}@",
+        literals=(b"://",),
+    ),
+    Rule(
+        id="bearer-token",
+        description="bearer token in a header",
+        pattern=rb"(?i:bearer)(?:\s{1,3}|%20|\+)(?P<v>[A-Za-z0-9._~+/=:-]{16,2000})",
+        check="strong",
+        rank=40,
+        guard=rb"bearer(?:\s{1,3}|%20|\+)[A-Za-z0-9._~+/=:-]{16}",
+        literals=(b"bearer",),
+    ),
+    Rule(
+        id="basic-auth",
+        description="basic authorization header",
+        pattern=rb"(?i:basic)\s{1,3}(?P<v>[A-Za-z0-9+/]{8,300}={0,2})",
+        check="basic",
+        rank=70,
+        guard=rb"authorization[\"'\]]{0,3}\s{0,3}[:=,]\s{0,3}[bf]?[\"']?basic\s{1,3}[A-Za-z0-9+/]{8}",
+        literals=(b"basic",),
+    ),
+    Rule(
+        id="command-user-password",
+        description="user and password on a command line",
+        pattern=rb"-u(?:ser)?(?:\s{1,3}|=)[\"']?[A-Za-z0-9._@\\-]{1,64}:(?P<v>[^\s\"'`]{4,128})",
+        check="command",
+        rank=30,
+        guard=rb"\s-{1,2}(?:proxy-)?u(?:ser)?[\s=]{1,3}[\"']?[A-Za-z0-9._@\\-]{1,64}:[^\s\"'`]{4}",
+        literals=(b"-u",),
+    ),
+    Rule(
+        id="command-password",
+        description="password on a command line",
+        pattern=rb"-[paw]\s{0,3}[\"']?(?P<v>[^\s\"'`$-][^\s\"'`]{5,128})",
+        check="command",
+        rank=30,
+        guard=rb"(?:mysql|mariadb|sshpass|redis-cli|docker\s+login|mongosh?|sqlcmd|ftp)[^\n]*\s-[paw]\s*[\"']?[^\s\"'`$-][^\s\"'`]{5}",
+        literals=(b"-p", b"-a", b"-w"),
+    ),
+    Rule(
+        id="aws-secret-argument",
+        description="AWS secret access key behind its name",
+        pattern=rb"(?i:secret_?access_?key)[\s,;|]{1,8}(?P<v>[A-Za-z0-9+/]{40})(?![A-Za-z0-9+/=])",
+        check="strong",
+        rank=30,
+        guard=rb"secret_?access_?key[\s,;|]+[a-z0-9+/]{40}",
+        literals=(b"secret",),
+    ),
+    Rule(
+        id="netrc-password",
+        description="password in a netrc file",
+        pattern=rb"(?i:password)\s{1,8}(?P<v>[^\s\"'`]{6,128})",
+        check="password",
+        rank=30,
+        guard=rb"login\s+[^\s]+\s+password\s+[^\s\"'`]{6}",
+        literals=(b"password",),
+    ),
+    Rule(
+        id="authorization-header",
+        description="token in an authorization header",
+        pattern=rb"(?i:authorization)[\"'\]]{0,3}\s{0,3}[:=,]\s{0,3}[bf]?[\"']?[A-Za-z]{3,12}\s{1,3}(?P<v>[A-Za-z0-9._~+/=:-]{16,2000})",
+        check="strong",
+        rank=35,
+        guard=rb"authorization[\"'\]]*\s*[:=,]\s*[bf]?[\"']?[a-z]{3,12}\s+[a-z0-9._~+/=:-]{16}",
+        literals=(b"authorization",),
+    ),
+    Rule(
+        id="auth-pair",
+        description="user and password pair",
+        pattern=rb"(?:login|(?:auth|credentials)\s{0,3}=\s{0,3}(?:[A-Za-z_.]{0,32}BasicAuth)?)\(\s{0,8}[\"'][^\"'\s]{1,64}[\"']\s{0,3},\s{0,8}[\"'](?P<v>[^\"'\n]{4,128})[\"']",
+        check="password",
+        rank=30,
+        guard=rb"(?:login|(?:auth|credentials)\s*=\s*(?:[a-z_.]*basicauth)?)\(\s{0,8}[\"'][^\"'\s]{1,64}[\"']\s{0,3},\s{0,8}[\"'][^\"'\n]{4}",
+        literals=(b"login", b"auth", b"credentials"),
+    ),
+    Rule(
+        id="sql-password",
+        description="password in an SQL statement",
+        pattern=rb"(?i:identified\s{1,3}by|with\s{1,3}(?:encrypted\s{1,3})?password|set\s{1,3}password)\s{1,3}(?P<q>[\"'])(?P<v>[^\"'\n]{4,128})(?P=q)",
+        check="password",
+        rank=30,
+        guard=rb"(?:identified\s{1,3}by|with\s{1,3}(?:encrypted\s{1,3})?password|set\s{1,3}password)\s{1,3}[\"'][^\"'\n]{4}",
+        literals=(b"identified", b"with", b"set"),
+    ),
+)

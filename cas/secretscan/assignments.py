@@ -1,0 +1,241 @@
+"""Reads ``<name> <separator> <value>`` around a keyword and judges both.
+
+Invariant: a pure function of the bytes around the keyword, so that every engine and every way of cutting a
+file into blocks reads the same. Values are handed back as a span, never stored.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from cas.secretscan import values
+from cas.secretscan.names import NameKind, judge_name
+
+_NAME_BACK_BYTES: Final = 64
+_NAME_TAIL: Final = re.compile(rb"[A-Za-z0-9_\-.]{0,40}")
+_NAME_HEAD: Final = re.compile(
+    rb"(?:(?:api|secret|access|private|auth|seed|recovery) )?[A-Za-z0-9_\-.$]*\Z", re.IGNORECASE
+)
+_SEPARATOR: Final = re.compile(
+    rb"(?P<close>[\"'`\\\])}]{0,8})\s{0,16}"
+    rb"(?P<sep>:=|=>|->|<-|:-|===?|!==?|\|\||\?\?|or\b|[:=,>(])\s{0,40}(?:[\[{(](?=[\s\"\'`\\])\s{0,16})?(?P<block>[>|][+-]?\s{1,40})?"
+)
+_NAME_VALUE: Final = re.compile(
+    rb"[\"'`\\]{0,4}[\s,;{]{1,40}[\"'`\\]{0,4}(?:value|string|default)[\"'`\\]{0,4}\s{0,4}[:=>]\s{0,8}",
+    re.IGNORECASE,
+)
+_SAID: Final = re.compile(rb"\s{1,3}(?:(?:is|was)\s{0,2}[:=]?\s{1,3}|(?=`))", re.IGNORECASE)
+_OPTION: Final = re.compile(rb"\s{1,3}(?![-=])")
+_ANNOTATION: Final = re.compile(rb"[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]{0,48}?=(?!=)\s{0,16}")
+_WRAPPER: Final = re.compile(
+    rb"(?:[A-Za-z_]\w{0,24}\.){0,3}(?:SecretStr|SecretBytes|SecureString|Secret|str|String|bytes|bytearray|b64decode|fromhex)"
+    rb"\(\s{0,8}|ConvertTo-SecureString\s{1,3}(?:-String\s{1,3})?"
+)
+_QUOTE: Final = re.compile(rb"[bBrRuUfF]{0,2}(?P<quote>\\{0,7}(?:\"\"\"|'''|[\"'`]))")
+_BODIES: Final = {
+    quote: re.compile(rb"(?:[^" + quote + rb"\\\r\n]|\\[^\r\n]){0,2048}") for quote in (b'"', b"'", b"`")
+}
+_BARE: Final = re.compile(rb"[^\s\"'`\\<>]{1,512}")
+_NEXT_PAIR: Final = re.compile(rb"[&,;][A-Za-z_][\w.\[\]-]{0,40}=")
+_CLOSING: Final = {b")": b"(", b"]": b"[", b"}": b"{"}
+_COMMENT: Final = re.compile(rb"#|//|/\*|^\s*\*|--\s|<!--|\brem\b", re.IGNORECASE)
+_DEFAULT_CALL: Final = re.compile(
+    rb"(?:environ\.get|getenv|setdefault|putenv|setenv|env(?:\.\w+)?|\.get|\.set|config|\.header|\.add)\(\s*$",
+    re.IGNORECASE,
+)
+_WHOLE_LINE: Final = re.compile(
+    rb"\s*(?:export\s+|set\s+|setx\s+|ENV\s+|ARG\s+|-\s+|\$env:|\$)?[\w.\-\"']*\Z"
+)
+_MAX_VALUE_BYTES: Final = 2048
+_MIN_VALUE_CHARS: Final = 6  # as the guard's value
+_SAID_CHARS: Final = 10
+_UNMISTAKABLE_CHARS: Final = 16  # of random text, where the name or the place leaves a doubt
+_PLAIN_SEPARATORS: Final = frozenset((b"=", b":", b":=", b"=>", b"->", b"<-", b":-", b">"))
+
+
+class Assigned(NamedTuple):
+    """A credential and the name it was given."""
+
+    kind: NameKind
+    start: int
+    end: int
+
+
+class _Value(NamedTuple):
+    start: int
+    end: int
+    quoted: bool
+
+
+def read_assignment(text: bytes, at: int, place: str, *, option: bool = False) -> Assigned | None:
+    """Return the credential assigned to the name around ``at``, if there is one.
+
+    Args:
+        text: Bytes around the keyword: the window.
+        at: Where the keyword begins.
+        place: ``code``, ``config`` or ``text``; in code a bare value is an expression.
+        option: Read ``--name value`` instead of ``name = value``.
+    """
+    head = _NAME_HEAD.search(text, max(0, at - _NAME_BACK_BYTES), at)
+    start = head.start() if head else at
+    tail = _NAME_TAIL.match(text, at)
+    end = tail.end() if tail else at
+    name = text[start:end].rstrip(b"-.").decode("ascii", "replace")
+    kind = judge_name(name.replace(" ", "_"))
+    if kind is None:
+        return None
+    end = start + len(name)
+    if option:
+        return _read_option(text, start, end, kind)
+    return _read_separated(text, start, end, kind, place) or _read_other(text, end, kind, place)
+
+
+def _read_option(text: bytes, start: int, end: int, kind: NameKind) -> Assigned | None:
+    blank = _OPTION.match(text, end)
+    if blank is None or text[start : start + 2] != b"--":
+        return None
+    value = _read_value(text, blank.end())
+    return _judged(text, value, kind, "config", weak=False, whole_line=False)
+
+
+def _read_separated(  # noqa: PLR0911  # one way out for each reason that it is no assignment
+    text: bytes, start: int, end: int, kind: NameKind, place: str
+) -> Assigned | None:
+    found = _SEPARATOR.match(text, end)
+    if found is None:
+        return None
+    separator, closed = found["sep"], bool(found["close"].strip(b"\\"))
+    at = found.end()
+    if separator == b":" and not closed and (annotation := _ANNOTATION.match(text, at)):
+        at = annotation.end()
+    if wrapper := _WRAPPER.match(text, at):
+        at = wrapper.end()
+    if separator == b">" and text[start - 1 : start] != b"<":
+        return None
+    value = _read_value(text, at, stop=b"}" if separator == b":-" else b"")
+    if value is None or (b"\n" in text[end : value.start] and not value.quoted and not found["block"]):
+        return None
+    if separator == b">" and text[value.end : value.end + 2] != b"</":
+        return None
+    weak = separator not in _PLAIN_SEPARATORS
+    if weak and not value.quoted:
+        return None
+    if separator == b"," and (not closed or not _allows_pair(text, start, value)):
+        return None
+    line = text[max(0, start - 200) : start].rpartition(b"\n")[2]
+    if place == "code" and not value.quoted and (_COMMENT.search(line) or _is_inside_string(line)):
+        place = "text"
+    ends_line = text[value.end : value.end + 2].strip(b"\r")[:1] in {b"", b"\n"}
+    whole_line = place == "config" and ends_line and _WHOLE_LINE.match(line) is not None
+    return _judged(
+        text, value, kind, place, weak=weak and not _is_default(text, start), whole_line=whole_line
+    )
+
+
+def _is_inside_string(line: bytes) -> bool:
+    return any((line.count(quote) - line.count(b"\\" + quote)) % 2 for quote in (b'"', b"'", b"`"))
+
+
+def _allows_pair(text: bytes, start: int, value: _Value) -> bool:
+    """Tell a name and its value in a call from two names in a list."""
+    return _is_default(text, start) or text[value.end + 1 : value.end + 2] in {b")", b"]", b"}"}
+
+
+def _is_default(text: bytes, start: int) -> bool:
+    return _DEFAULT_CALL.search(text[max(0, start - 40) : start].rstrip(b"\"'bru")) is not None
+
+
+def _read_other(text: bytes, end: int, kind: NameKind, place: str) -> Assigned | None:
+    if kind.kind == "pass":
+        return None
+    for form, weak in ((_NAME_VALUE, False), (_SAID, True)):
+        found = form.match(text, end)
+        if found is not None:
+            value = _read_value(text, found.end())
+            return _judged(text, value, kind, place, weak=weak, whole_line=False)
+    return None
+
+
+def _read_value(text: bytes, at: int, stop: bytes = b"") -> _Value | None:
+    quoted = _QUOTE.match(text, at)
+    if quoted is None:
+        return _read_bare(text, at, stop)
+    quote, start = quoted["quote"], quoted.end()
+    body = _BODIES.get(quote)
+    end = body.match(text, start).end() if body else text.find(quote, start, start + _MAX_VALUE_BYTES)  # type: ignore[union-attr]
+    if end < start or text[end : end + len(quote)] != quote:
+        return _read_bare(text, start, stop)
+    return _Value(start, end, quoted=True)
+
+
+def _read_bare(text: bytes, at: int, stop: bytes) -> _Value | None:
+    found = _BARE.match(text, at)
+    if found is None:
+        return None
+    end = found.end()
+    if stop and (stopped := text.find(stop, at, end)) >= 0:
+        end = stopped
+    if following := _NEXT_PAIR.search(text, at, end):
+        end = following.start()
+    while (
+        end > at
+        and (last := text[end - 1 : end]) in b",;)]}|."
+        and _CLOSING.get(last, b"\0") not in text[at:end]
+    ):
+        end -= 1
+    return _Value(at, end, quoted=False) if end > at else None
+
+
+def _judged(
+    text: bytes, value: _Value | None, kind: NameKind, place: str, *, weak: bool, whole_line: bool
+) -> Assigned | None:
+    if value is None or value.end - value.start > _MAX_VALUE_BYTES:
+        return None
+    try:
+        content = text[value.start : value.end].decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return None
+    accepted = _accepts(kind, content, place, quoted=value.quoted, weak=weak, whole_line=whole_line)
+    return Assigned(kind, value.start, value.end) if accepted else None
+
+
+def _accepts(  # noqa: PLR0911  # one way out for each reason
+    kind: NameKind, value: str, place: str, *, quoted: bool, weak: bool, whole_line: bool
+) -> bool:
+    if kind.kind == "mnemonic":
+        return values.is_mnemonic(value)
+    if kind.kind == "aws-secret" and values.is_aws_secret(value):
+        return True
+    if len(value) < _MIN_VALUE_CHARS or not value.isprintable() or values.is_stand_in(value):
+        return False
+    is_expression = place == "code" and not quoted
+    is_number_code = kind.kind == "password" and quoted and value.isdigit()
+    if (values.is_something_else(value) and not is_number_code) or (
+        is_expression and values.is_dotted(value)
+    ):
+        return False
+    if kind.kind in {"password", "pass"}:
+        if is_expression or not kind.sure:
+            return kind.kind == "password" and values.is_random(value, _UNMISTAKABLE_CHARS)
+        return _accepts_password(kind, value, quoted=quoted, weak=weak, whole_line=whole_line)
+    return _accepts_key(kind, value, quoted=quoted, weak=weak or is_expression or not kind.sure)
+
+
+def _accepts_password(kind: NameKind, value: str, *, quoted: bool, weak: bool, whole_line: bool) -> bool:
+    if weak and not quoted:  # a sentence
+        return values.is_random(value, _SAID_CHARS) or (
+            values.has_symbol(value) and any(map(str.isdigit, value))
+        )
+    if kind.kind == "pass":  # a word of test reports as well
+        is_mixed = values.has_symbol(value) or (quoted and any(map(str.isdigit, value)))
+        return is_mixed and values.is_password(value, quoted=quoted, whole_line=False)
+    return values.is_password(value, quoted=quoted, whole_line=whole_line) and not (weak and value.isalpha())
+
+
+def _accepts_key(kind: NameKind, value: str, *, quoted: bool, weak: bool) -> bool:
+    if kind.kind == "wallet" and values.is_wallet_key(value):
+        return True
+    if weak:
+        return values.is_random(value, _UNMISTAKABLE_CHARS) and (kind.sure or not values.is_hex(value))
+    return values.is_random(value) or (quoted and kind.kind in {"secret", "key"} and values.is_made_up(value))

@@ -1,0 +1,222 @@
+"""Where to look: candidates for the slow, exact judgement, found at memory speed.
+
+Two engines, Hyperscan and pure Python, report places at which a rule *may* match. Invariant: each reports
+every place at which the judgement could accept, so both lead to the same findings whatever else they report.
+No engine decides anything, and none keeps a reference to the bytes it was given.
+
+Thread safety: engines are immutable once built and may be shared; Hyperscan's scratch space is one per
+thread. Fork safety: there is no lock and no thread; a child may go on using an engine of its parent.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import hyperscan
+
+# How far before the end of a guard's match the literals are looked for. The longest accepted reach is that of
+# an address with a password: "://", 80 characters of user, 200 of password.
+GUARD_REACH_BYTES: Final = 320
+# Printable characters each followed by a zero byte: UTF-16 text, in either byte order. Twelve, so that arrays
+# of small numbers are not taken for it.
+WIDE_MIN_CHARS: Final = 12
+WIDE: Final = re.compile(rb"(?:[\t\n\r\x20-\x7e]\x00){%d,}[\t\n\r\x20-\x7e]?" % WIDE_MIN_CHARS)
+_WIDE_EXPRESSION: Final = rb"(?:[\t\n\r\x20-\x7e]\x00){%d}" % WIDE_MIN_CHARS
+
+
+class Fixed(NamedTuple):
+    """A beginning of constant width, as one byte set for each position."""
+
+    expression: bytes
+    width: int
+    literal: bytes
+    literal_at: int
+
+
+class Guarded(NamedTuple):
+    """Literals that count where ``guard``, which is caseless, has matched shortly after."""
+
+    guard: bytes
+    literals: tuple[bytes, ...]
+
+
+class Loose(NamedTuple):
+    """A user's expression; ``expression`` None or an empty ``literal`` means that nothing narrower is known."""
+
+    expression: bytes | None
+    literal: bytes
+    step_bytes: int
+
+
+Anchor = Fixed | Guarded | Loose
+# Index of the anchor, and a place: the beginning of a fixed anchor, of a literal, or somewhere inside a loose
+# match.
+Candidate = tuple[int, int]
+
+
+# Index of the pseudo anchor that says "there is UTF-16 text somewhere"; its place means nothing.
+WIDE_INDEX: Final = -1
+
+
+class Engine(Protocol):
+    """Finds candidates; see the module's invariant."""
+
+    def candidates(self, data: bytes) -> list[Candidate]:
+        """Return places in ``data`` worth judging, sorted, each once."""
+        ...
+
+
+class PythonEngine:
+    """Candidates by literal search with the standard library alone."""
+
+    def __init__(self, anchors: Iterable[tuple[int, Anchor]]) -> None:
+        self._literals: list[
+            tuple[int, bytes, bytes, int]
+        ] = []  # anchor, literal, its letters, its place in the anchor
+        self._patterns: list[tuple[int, re.Pattern[bytes]]] = []
+        self._steps: list[tuple[int, int]] = []
+        for index, anchor in anchors:
+            match anchor:
+                case Fixed(_, _, literal, literal_at) if literal:
+                    self._literals.append((index, literal, _letters(literal), literal_at))
+                case Fixed(expression, _, _, _):
+                    # Zero width, because matches may overlap.
+                    self._patterns.append((index, re.compile(b"(?=" + expression + b")", re.DOTALL)))
+                case Guarded(_, literals):
+                    self._literals += [(index, literal, _letters(literal), 0) for literal in literals]
+                case Loose(_, literal, _) if literal:
+                    self._literals.append((index, literal, _letters(literal), 0))
+                case Loose(_, _, step_bytes):
+                    self._steps.append((index, step_bytes))
+
+    def candidates(self, data: bytes) -> list[Candidate]:
+        """See ``Engine``."""
+        # Numbers and punctuation make up most of an artifact and none of most literals: what is left is
+        # searched first.
+        letters = _letters(data)
+        lowered = data.lower()
+        found: set[Candidate] = set()
+        for index, literal, its_letters, literal_at in self._literals:
+            if its_letters in letters:
+                found.update(
+                    (index, at - literal_at) for at in _occurrences(lowered, literal) if at >= literal_at
+                )
+        for index, pattern in self._patterns:
+            found.update((index, match.start()) for match in pattern.finditer(data))
+        for index, step_bytes in self._steps:
+            found.update((index, at) for at in range(0, len(data) + step_bytes, step_bytes))
+        if b"\0" in data and WIDE.search(data):
+            found.add((WIDE_INDEX, 0))
+        return sorted(found)
+
+
+_LOWER: Final = bytes(range(256)).lower()
+_NO_LETTERS: Final = bytes(byte for byte in range(256) if not bytes((byte,)).isalpha())
+
+
+def _letters(data: bytes) -> bytes:
+    return data.translate(_LOWER, _NO_LETTERS)
+
+
+def _occurrences(data: bytes, literal: bytes, start: int = 0, end: int | None = None) -> Iterator[int]:
+    stop = len(data) if end is None else end
+    at = data.find(literal, start, stop)
+    while at >= 0:
+        yield at
+        at = data.find(literal, at + 1, stop)
+
+
+class HyperscanEngine:
+    """Candidates by one pass of a compiled multi-pattern automaton."""
+
+    def __init__(self, anchors: Sequence[Anchor]) -> None:
+        self._anchors = tuple(anchors)
+        known = [(index, _notation(anchor)) for index, anchor in enumerate(anchors)]
+        self._database = _compile(
+            [(index, expression, flags) for index, (expression, flags) in known if expression]
+        )
+        unknown = [index for index, (expression, _) in known if not expression]
+        self._rest = PythonEngine((index, anchors[index]) for index in unknown) if unknown else None
+        self._local = threading.local()
+
+    def _events(self, data: bytes) -> list[tuple[int, int]]:
+        import hyperscan
+
+        scratch = getattr(self._local, "scratch", None)
+        if scratch is None:
+            scratch = self._local.scratch = hyperscan.Scratch(self._database)
+        events: list[tuple[int, int]] = []
+        self._database.scan(data, match_event_handler=_remember, context=events, scratch=scratch)
+        return events
+
+    def candidates(self, data: bytes) -> list[Candidate]:
+        """See ``Engine``."""
+        events = self._events(data)
+        if not events and self._rest is None:
+            return []
+        found: set[Candidate] = set(self._rest.candidates(data)) if self._rest else set()
+        for index, end in events:
+            anchor = self._anchors[index] if index < len(self._anchors) else None
+            if anchor is None:
+                found.add((WIDE_INDEX, 0))
+            elif isinstance(anchor, Fixed):
+                found.add((index, end - anchor.width))
+            elif isinstance(anchor, Guarded):
+                start = max(0, end - GUARD_REACH_BYTES)
+                region = data[start:end].lower()
+                found.update(
+                    (index, start + at) for literal in anchor.literals for at in _occurrences(region, literal)
+                )
+            else:
+                found.add((index, end))
+        return sorted(found)
+
+
+def _remember(index: int, _start: int, end: int, _flags: int, context: object) -> None:
+    cast("list[tuple[int, int]]", context).append((index, end))
+
+
+def _notation(anchor: Anchor) -> tuple[bytes, int]:
+    """Return the anchor's expression and flags; no expression when the engine cannot take it."""
+    import hyperscan
+
+    if isinstance(anchor, Guarded):
+        return anchor.guard, hyperscan.HS_FLAG_CASELESS
+    if isinstance(anchor, Fixed):
+        return anchor.expression, 0
+    if anchor.expression is None:
+        return b"", 0
+    try:
+        _compile([(0, anchor.expression, 0)])
+    except hyperscan.error:
+        return b"", 0
+    return anchor.expression, 0
+
+
+def _compile(patterns: list[tuple[int, bytes, int]]) -> hyperscan.Database:
+    import hyperscan
+
+    wide_index = 1 + max((index for index, _, _ in patterns), default=0)
+    everything = [*patterns, (wide_index, _WIDE_EXPRESSION, hyperscan.HS_FLAG_SINGLEMATCH)]
+    ids, expressions, flags = zip(*everything, strict=True)
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(expressions=expressions, ids=ids, elements=len(everything), flags=flags)
+    return database
+
+
+def build(anchors: Sequence[Anchor], engine: str) -> Engine:
+    """Return an engine over ``anchors``.
+
+    Args:
+        anchors: What to look for; candidates name them by their index.
+        engine: ``hyperscan`` or ``python``.
+
+    Raises:
+        ImportError: Hyperscan was asked for and is not installed.
+    """
+    return HyperscanEngine(anchors) if engine == "hyperscan" else PythonEngine(enumerate(anchors))

@@ -1,0 +1,296 @@
+"""The scanner: bytes and a name in, findings out.
+
+Invariant: the same bytes under the same kind of name give the same findings, whichever engine runs and
+however the bytes are cut; no value of a credential outlives the call that met it, and none is in any
+attribute, repr or exception.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.util
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from cas.config import ArtifactStoreConfig
+from cas.digest import digest_bytes
+from cas.errors import ConfigError, StateError
+from cas.secretrules import KIND_RULES, RULES, TABLE_VERSION
+from cas.secretrules import vocabulary as known
+from cas.secretscan.engine import Engine, build
+from cas.secretscan.findings import Finding, Waiver
+from cas.secretscan.matcher import CELL_BYTES, OVERLAP_BYTES, Block, Hit, Matcher, without_overlaps
+from cas.secretscan.patterns import compile_patterns
+from cas.secretscan.waivers import Baseline, read_baseline
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+# One pass over this much at a time: small beside memory, large beside the overlap.
+BLOCK_BYTES: Final = 4 * 1024 * 1024
+# Compiling the automaton takes as long as scanning this much without it, so a short job never compiles.
+_COMPILE_AFTER_BYTES: Final = 256 * 1024
+_VERSION_CHARS: Final = 16
+_ALL_RULES: Final = "*"
+
+
+# Engines by what they look for, for the life of the process. Two threads may both build one; either serves.
+# No lock, so that a fork in the middle leaves nothing held.
+_ENGINES: dict[tuple[str, tuple[str, ...]], Engine] = {}
+
+
+def place_of(name: str) -> str:
+    """Return how bare values in a file of this name are read: ``code``, ``config`` or ``text``."""
+    base = PurePosixPath(name.replace("\\", "/")).name.lower()
+    ending = base.rpartition(".")[2]
+    if ending in known.CODE_ENDINGS:
+        return "code"
+    if (
+        ending in known.CONFIG_ENDINGS
+        or base.startswith((".env", "dockerfile", "containerfile"))
+        or ".env." in base
+    ):
+        return "config"
+    return "text"
+
+
+class SecretScanner:
+    """Finds credentials in artifacts.
+
+    Scanners are immutable and may be shared by threads; after a fork the child may go on using them.
+
+    Args:
+        config: Gives the user's patterns and the baseline file; None means the built-in rules alone.
+        engine: ``hyperscan``, ``python``, or ``auto``: Hyperscan where it is installed, once there is enough
+        to scan. disabled_rules: Ids of rules that are not applied. path_rules: Patterns of artifact names
+        (``fnmatch``, case-sensitive), each with ids of rules that do not apply
+            there; ``*`` stands for every rule. What they let through is reported as a waiver.
+        baseline: Findings let through; None reads the file that ``config`` names.
+
+    Raises:
+        ConfigError: A pattern, rule id, engine or baseline is unusable.
+    """
+
+    def __init__(
+        self,
+        config: ArtifactStoreConfig | None = None,
+        *,
+        engine: str = "auto",
+        disabled_rules: Collection[str] = (),
+        path_rules: Mapping[str, Collection[str]] | None = None,
+        baseline: Baseline | Path | None = None,
+    ) -> None:
+        settings = config or ArtifactStoreConfig()
+        self._patterns = tuple(settings.secret_patterns or ())
+        user_patterns = compile_patterns(self._patterns)
+        self._matcher = Matcher(user_patterns)
+        self._disabled = frozenset(disabled_rules)
+        self._path_rules = {glob: frozenset(rules) for glob, rules in (path_rules or {}).items()}
+        known = rule_ids() | {pattern.rule for pattern in user_patterns}
+        for rule in self._disabled.union(*self._path_rules.values()) - known - {_ALL_RULES}:
+            raise ConfigError(f"unknown secret rule {rule!r}", subject=rule)
+        chosen = settings.secret_baseline if baseline is None else baseline
+        self._baseline = (
+            chosen if isinstance(chosen, Baseline) else read_baseline(chosen) if chosen else Baseline()
+        )
+        self._choice = _choose_engine(engine)
+        self._is_auto = engine == "auto"
+        self._scanned_bytes = 0
+        self.ruleset_version = self._version()
+
+    def __repr__(self) -> str:
+        return f"SecretScanner(ruleset_version={self.ruleset_version!r}, engine={self._choice!r})"
+
+    def variant(self, name: str) -> str:
+        """Return all that findings depend on besides the bytes, short enough for a key.
+
+        Two artifacts with the same bytes and the same variant have the same findings, but for the name in
+        them. A baseline entry for one of the two names belongs to the variant as well.
+        """
+        globs = sorted(glob for glob in self._path_rules if fnmatch.fnmatchcase(name, glob))
+        named = [entry for entry in self._baseline.entries if entry[2] == name]
+        extra = digest_bytes(msgspec.json.encode([globs, sorted(named)])).hex()[:8] if globs or named else ""
+        return f"{self.ruleset_version}-{place_of(name)}{'-' + extra if extra else ''}"
+
+    def scan(self, data: bytes | bytearray | memoryview, name: str) -> list[Finding]:
+        """Return the findings in ``data``, without waived ones, in file order.
+
+        Args:
+            data: Contents of one artifact, or any text; only read, and not kept.
+            name: Name for the findings; its ending tells source code and settings from other text.
+        """
+        return self.scan_waived(data, name)[0]
+
+    def scan_waived(
+        self, data: bytes | bytearray | memoryview, name: str
+    ) -> tuple[list[Finding], list[Waiver]]:
+        """Return the findings in ``data`` and the waivers that were used, each in file order."""
+        if memoryview(data).nbytes <= BLOCK_BYTES and not self._engine(len(data)).candidates(bytes(data)):
+            return [], []  # most artifacts: there is nothing to look at
+        stream = self.stream(name)
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), BLOCK_BYTES):
+            stream.feed(view[start : start + BLOCK_BYTES])
+        return stream.finish_waived()
+
+    def stream(self, name: str) -> StreamScanner:
+        """Return a scanner of one artifact that arrives in chunks; for one thread."""
+        return StreamScanner(self, name)
+
+    def warm(self) -> None:
+        """Build the engine now rather than at the first larger artifact; takes about a tenth of a second."""
+        self._engine(_COMPILE_AFTER_BYTES)
+
+    def search(self, block: Block, name: str) -> list[Hit]:
+        """Return the hits in the core of one block; used by ``StreamScanner``."""
+        hits = self._matcher.search(block, self._engine(len(block.data)), place_of(name))
+        return [hit for hit in hits if hit.rule not in self._disabled]
+
+    def sort_out(self, located: list[tuple[Finding, str]]) -> tuple[list[Finding], list[Waiver]]:
+        """Divide findings, each with its inline mark, into those that stand and those that are waived."""
+        findings: list[Finding] = []
+        waivers: list[Waiver] = []
+        for finding, mark in located:
+            source = self._waived_by(finding, mark)
+            if source:
+                waivers.append(Waiver(finding.name, finding.line, finding.rule, finding.fingerprint, source))
+            else:
+                findings.append(finding)
+        return findings, waivers
+
+    def _waived_by(self, finding: Finding, mark: str) -> str:
+        if mark:
+            return f"inline:{mark}"
+        if self._baseline.covers(finding):
+            return "baseline"
+        for glob, rules in self._path_rules.items():
+            if fnmatch.fnmatchcase(finding.name, glob) and rules & {finding.rule, _ALL_RULES}:
+                return "settings"
+        return ""
+
+    def _engine(self, size_bytes: int) -> Engine:
+        key = (self._choice, self._patterns)
+        ready = _ENGINES.get(key)
+        if ready is not None:
+            return ready
+        self._scanned_bytes += size_bytes
+        if self._is_auto and self._scanned_bytes < _COMPILE_AFTER_BYTES:
+            key = ("python", self._patterns)
+        return _ENGINES.get(key) or _ENGINES.setdefault(key, build(self._matcher.anchors, key[0]))
+
+    def _version(self) -> str:
+        table = [
+            TABLE_VERSION,
+            [(r.id, r.pattern, r.check, r.rank, r.guard, r.literals) for r in RULES],
+            self._patterns,
+            sorted(self._disabled),
+            sorted((glob, sorted(rules)) for glob, rules in self._path_rules.items()),
+            sorted(self._baseline.entries),
+        ]
+        return digest_bytes(msgspec.json.encode(table)).hex()[:_VERSION_CHARS]
+
+
+class StreamScanner:
+    """Scans one artifact chunk by chunk in bounded memory; the findings are those of the whole.
+
+    Holds at most two blocks and one chunk at a time. Not thread-safe.
+    """
+
+    def __init__(self, scanner: SecretScanner, name: str) -> None:
+        self._scanner = scanner
+        self._name = name
+        self._buffer = b""
+        self._base = 0  # offset of the buffer in the artifact
+        self._core = 0  # offset in the buffer of the first byte not answered for
+        self._hits: list[tuple[Hit, int, int]] = []  # with line and column
+        self._newline_count = 0  # before the buffer
+        self._line_start = 0  # offset in the artifact of the last line that begins at or before the buffer
+        self._is_finished = False
+
+    def __repr__(self) -> str:
+        return f"StreamScanner(name={self._name!r})"
+
+    def feed(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes of the artifact.
+
+        Raises:
+            StateError: ``finish`` was called.
+        """
+        if self._is_finished:
+            raise StateError("the stream is finished", subject=self._name)
+        self._buffer = self._buffer + bytes(chunk) if self._buffer else bytes(chunk)
+        while len(self._buffer) - self._core >= BLOCK_BYTES + OVERLAP_BYTES:
+            self._search(self._core + BLOCK_BYTES)
+            self._forget()
+
+    def finish(self) -> list[Finding]:
+        """Return the findings of the whole artifact, without waived ones, in file order."""
+        return self.finish_waived()[0]
+
+    def finish_waived(self) -> tuple[list[Finding], list[Waiver]]:
+        """Return the findings of the whole artifact and the waivers that were used.
+
+        Raises:
+            StateError: It was called before.
+        """
+        if self._is_finished:
+            raise StateError("the stream is finished", subject=self._name)
+        self._is_finished = True
+        self._search(len(self._buffer))
+        self._buffer = b""
+        places = {hit: (line, column) for hit, line, column in self._hits}
+        located: list[tuple[Finding, str]] = []
+        for hit in without_overlaps(list(places)):
+            line, column = places[hit]
+            located.append(
+                (Finding(self._name, line, column, hit.rule, hit.description, hit.fingerprint), hit.mark)
+            )
+        self._hits.clear()
+        return self._scanner.sort_out(located)
+
+    def _search(self, core_end: int) -> None:
+        data = self._buffer[: core_end + OVERLAP_BYTES]
+        hits = self._scanner.search(Block(data, self._base, self._core, core_end), self._name)
+        at, line, line_start = 0, self._newline_count + 1, self._line_start
+        for hit in sorted(hits):
+            start = hit.start - self._base
+            line += data.count(b"\n", at, start)
+            at = start
+            newline = data.rfind(b"\n", 0, start)
+            line_start = self._base + newline + 1 if newline >= 0 else self._line_start
+            # In UTF-16 a line break takes two bytes, or the line's first byte is the zero of its first
+            # character.
+            is_shifted = hit.wide and newline >= 0
+            self._hits.append((hit, line, hit.start - line_start + 1 - is_shifted))
+        self._core = core_end
+
+    def _forget(self) -> None:
+        cut = max(0, self._core - OVERLAP_BYTES) // (2 * CELL_BYTES) * (2 * CELL_BYTES)
+        newline = self._buffer.rfind(b"\n", 0, cut)
+        if newline >= 0:
+            self._line_start = self._base + newline + 1
+        self._newline_count += self._buffer.count(b"\n", 0, cut)
+        self._buffer = self._buffer[cut:]
+        self._base += cut
+        self._core -= cut
+
+
+def rule_ids() -> frozenset[str]:
+    """Return the ids of all built-in rules, as they appear in findings."""
+    return frozenset(rule.id for rule in RULES if rule.check != "assignment") | {
+        rule for rule, _ in KIND_RULES.values()
+    }
+
+
+def _choose_engine(engine: str) -> str:
+    if engine not in {"auto", "hyperscan", "python"}:
+        raise ConfigError(f"unknown scan engine {engine!r}: auto, hyperscan or python", subject="engine")
+    is_installed = importlib.util.find_spec("hyperscan") is not None
+    if engine == "hyperscan" and not is_installed:
+        raise ConfigError(
+            "the hyperscan package is not installed", subject="engine", hint="use engine='auto'"
+        )
+    return "hyperscan" if engine != "python" and is_installed else "python"

@@ -1,0 +1,399 @@
+"""ArtifactStore: joins the tables behind the public calls; one write transaction per call.
+
+Invariant: a public call either returns a result that is durable as configured, or raises a typed error and leaves the
+store as it was. Starts no process and opens no socket. It must not know how an export works.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Required, Self, TypedDict
+
+from cas import (
+    commit,
+    intake,
+    manifest,
+    names,
+    records,
+    rollback,
+)
+from cas.artifactwriter import ArtifactWriter
+from cas.config import ArtifactStoreConfig
+from cas.errors import (
+    ArtifactStoreError,
+    InvalidIdError,
+    InvalidInputError,
+    SecretDetectedError,
+    StateError,
+)
+from cas.gitreader import find_git_reader
+from cas.groupcommit import group_commit_of
+from cas.lmdbenv import DATA_FILE, close_environment, create_environment, open_environment
+from cas.meta import new_meta, read_meta
+from cas.reader import StoreReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from cas.config import ObjectFormat
+    from cas.gitreader import GitReader
+    from cas.groupcommit import GroupCommit
+    from cas.intake import Files
+    from cas.records import Record
+
+
+class RunArguments(TypedDict, total=False):
+    """The arguments of one run in a batch; the first three are required."""
+
+    workflow_id: Required[str]
+    task_id: Required[str]
+    files: Required[Files]
+    metadata: Mapping[str, object] | None
+    correlation_id: str | None
+    prompt_hash: str | None
+
+
+class ArtifactStore(StoreReader):
+    """A content-addressed store of backtest runs whose git commit ids are known at once.
+
+    Thread-safe. May be used by many processes at once, each with an object of its own; an object inherited through
+    ``fork`` reopens itself. Objects cannot be pickled: pass the config, and build one per worker.
+
+    Args:
+        config: Settings; None means the defaults, with the current folder as repository.
+        clock: Nanoseconds since the epoch, for timestamps; injected in tests.
+        git_reader: Reads tips of branches that only git knows; None means the installed one.
+        read_only: Open for reading; the store must exist.
+        create: Make the store when there is none; False raises instead.
+
+    Raises:
+        ConfigError: A setting is unusable.
+        StorageError: The store cannot be made, opened or understood.
+    """
+
+    def __init__(
+        self,
+        config: ArtifactStoreConfig | None = None,
+        *,
+        clock: Callable[[], int] = time.time_ns,
+        git_reader: GitReader | None = None,
+        read_only: bool = False,
+        create: bool = True,
+    ) -> None:
+        self.config = config or ArtifactStoreConfig()
+        self._clock = clock
+        self._git_reader = git_reader
+        self._closed = False
+        self._scanner = intake.build_scanner(self.config)
+        self._signer = commit.open_signer(self.config)
+        directory = self.config.store_dir
+        if create and not read_only and not (directory / DATA_FILE).exists():
+            create_environment(directory, new_meta(self.config.object_format, clock()))
+        self._environment = open_environment(
+            directory,
+            map_size_bytes=self.config.map_size_bytes,
+            durability=self.config.durability,
+            read_only=read_only,
+        )
+        try:
+            with self._environment.read() as transaction:
+                self.meta = read_meta(transaction)
+        except BaseException:
+            close_environment(self._environment)
+            raise
+        self._gate = intake.Gate.build(self.config, self._scanner, self.object_format)
+
+    @property
+    def object_format(self) -> ObjectFormat:
+        """Id format of this store's commits, fixed when it was created."""
+        return self.meta.object_format
+
+    @property
+    def commit_queue(self) -> GroupCommit:
+        """The queue that joins this process's commits into shared transactions."""
+        return group_commit_of(self.environment)
+
+    def close(self) -> None:
+        """Give the store back; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            close_environment(self._environment)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<ArtifactStore {str(self.config.store_dir)!r} {state}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise StateError(
+            "an ArtifactStore cannot be pickled", hint="Pass its config and open one in each process."
+        )
+
+    def commit_artifacts(
+        self,
+        workflow_id: str,
+        task_id: str,
+        files: Files,
+        metadata: Mapping[str, object] | None = None,
+        correlation_id: str | None = None,
+        prompt_hash: str | None = None,
+    ) -> Record:
+        """Store one run; on return it is durable, and its git commit id is known.
+
+        The same call again (same correlation ID and content) returns the same result and stores nothing. Other content
+        under the same correlation ID becomes the next revision. Starts no process and opens no socket.
+
+        Args:
+            workflow_id: Any text; the middle part of the branch name.
+            task_id: Any text; the last part of the branch name.
+            files: Paths, each stored under its last part; or a mapping of name to path or bytes. Names are relative
+                POSIX paths. Each file is read once; at most ``max_files``, each at most ``max_file_bytes`` bytes.
+            metadata: A mapping of JSON values; ``agent_version``, ``llm_version`` and ``test_metrics`` can be queried.
+            correlation_id: Any text, with or without ``corr_``; may be None only when the configuration allows it.
+            prompt_hash: Any text; its first 12 characters name the prompt tag.
+
+        Returns:
+            ``success, branch, commit_sha, tags, pushed, error, files, workflow_id, task_id, correlation_id,
+            prompt_hash, revision, manifest_id, export_state``.
+
+        Raises:
+            SecretDetectedError: The gate found a credential; also with ``raise_errors`` False.
+            InvalidInputError: An ID, a name, a file or the metadata is refused; its subclass and subject say which.
+            StorageError: The disk refused; nothing of the run is stored.
+        """
+        try:
+            return self._commit(workflow_id, task_id, files, metadata, correlation_id, prompt_hash)
+        except SecretDetectedError:
+            raise
+        except ArtifactStoreError as error:
+            if self.config.raise_errors:
+                raise
+            return records.failed_commit(error.message, correlation_id)
+
+    def _commit(
+        self,
+        workflow_id: str,
+        task_id: str,
+        files: Files,
+        metadata: Mapping[str, object] | None,
+        correlation_id: str | None,
+        prompt_hash: str | None,
+    ) -> Record:
+        ids = self._checked_ids(workflow_id, task_id, correlation_id, prompt_hash)
+        encoded = manifest.normalise_metadata(metadata, self.config.max_metadata_bytes)
+        sources = intake.named_sources(files, self.config.max_files)
+        return self._apply(lambda: [self._prepare(ids, encoded, sources)])[0]
+
+    def commit_many(self, runs: Sequence[RunArguments]) -> list[Record]:
+        """Store many runs in one transaction, so that they share one flush; each run is stored whole or not at all.
+
+        A run that is refused does not hold back the others: its result has ``success`` False and says why, in
+        ``error``, ``kind`` and, for secrets, ``findings``. The compressed content of the whole batch is held in
+        memory; a hundred ordinary runs take about 5 MB.
+
+        Args:
+            runs: Mappings with the arguments of `commit_artifacts`.
+
+        Returns:
+            One result per run, in order.
+
+        Raises:
+            StorageError: The disk refused; no run of the batch is stored.
+        """
+        self._check_open()
+        results: dict[int, Record] = {}
+
+        def prepare_all() -> list[commit.PreparedRun]:
+            prepared: list[commit.PreparedRun] = []
+            for index, arguments in enumerate(runs):
+                if index in results:
+                    continue
+                try:
+                    prepared.append(self._prepare_arguments(arguments))
+                except (InvalidInputError, SecretDetectedError) as error:
+                    refused = records.failed_commit(error.message, arguments.get("correlation_id"))
+                    results[index] = refused | error.as_dict()
+            return prepared
+
+        stored = iter(self._apply(prepare_all))
+        return [results[index] if index in results else next(stored) for index in range(len(runs))]
+
+    def open_run(
+        self,
+        workflow_id: str,
+        task_id: str,
+        correlation_id: str | None = None,
+        prompt_hash: str | None = None,
+    ) -> ArtifactWriter:
+        """Return a writer that takes the files of one run as they are made; nothing is visible before its commit.
+
+        Raises:
+            InvalidIdError: As for `commit_artifacts`.
+        """
+        self._check_open()
+        ids = self._checked_ids(workflow_id, task_id, correlation_id, prompt_hash)
+
+        def finish(
+            complete: Callable[[bytes], intake.Intake], metadata: Mapping[str, object] | None
+        ) -> Record:
+            encoded = manifest.normalise_metadata(metadata, self.config.max_metadata_bytes)
+            texts = encoded + b"\n" + ids.text.encode()
+            return self._apply(lambda: [self._complete(ids, encoded, complete(texts))])[0]
+
+        return ArtifactWriter(self._environment, self._gate, self.config, finish)
+
+    def _apply(self, prepare_all: Callable[[], list[commit.PreparedRun]]) -> list[Record]:
+        """Prepare runs and apply those the store does not have, in one transaction; return all results."""
+        self._check_open()
+        queue = self.commit_queue
+        while True:
+            queue.preparing(+1)
+            try:
+                prepared = prepare_all()
+            finally:
+                queue.preparing(-1)
+            try:
+                sequences = self._apply_prepared(queue, prepared)
+            except commit.BlobCollectedError:
+                continue  # its bytes are read again, and stored this time
+            with self._environment.read() as transaction:
+                return [records.commit_result(transaction, sequence) for sequence in sequences]
+
+    def _apply_prepared(self, queue: GroupCommit, prepared: list[commit.PreparedRun]) -> list[int]:
+        with self._environment.read() as transaction:
+            known = [run.find_existing(transaction) for run in prepared]
+        found = [sequence for sequence in known if sequence is not None]
+        try:
+            if len(found) == len(prepared):
+                return found
+            reserve_bytes = sum(run.reserve_bytes for run in prepared)
+            return queue.run(lambda transaction: [run.apply(transaction) for run in prepared], reserve_bytes)
+        finally:
+            for run in prepared:
+                run.discard(self._environment)
+
+    def _prepare_arguments(self, arguments: RunArguments) -> commit.PreparedRun:
+        ids = self._checked_ids(
+            arguments.get("workflow_id"),
+            arguments.get("task_id"),
+            arguments.get("correlation_id"),
+            arguments.get("prompt_hash"),
+        )
+        encoded = manifest.normalise_metadata(arguments.get("metadata"), self.config.max_metadata_bytes)
+        return self._prepare(
+            ids, encoded, intake.named_sources(arguments.get("files", ()), self.config.max_files)
+        )
+
+    def _prepare(
+        self, ids: commit.RunIds, metadata: bytes, sources: Mapping[str, intake.Content]
+    ) -> commit.PreparedRun:
+        texts = {"metadata": metadata, "ids": ids.text.encode()}
+        return self._complete(ids, metadata, intake.take_in(self._environment, self._gate, sources, texts))
+
+    def _complete(self, ids: commit.RunIds, metadata: bytes, taken: intake.Intake) -> commit.PreparedRun:
+        return commit.prepare(
+            ids,
+            taken,
+            metadata,
+            self.config,
+            object_format=self.object_format,
+            created_at_us=self.now_us(),
+            signer=self._signer,
+        )
+
+    def _checked_ids(
+        self, workflow_id: object, task_id: object, correlation_id: object, prompt_hash: object
+    ) -> commit.RunIds:
+        if correlation_id is None and not self.config.require_correlation_id:
+            correlation_id = uuid.uuid4().hex
+        if correlation_id is None:
+            raise InvalidIdError(
+                "correlation_id is missing",
+                subject="correlation_id",
+                hint="Pass one, or set require_correlation_id to False.",
+            )
+        return commit.RunIds(
+            workflow_id=names.check_id(workflow_id, "workflow_id"),
+            task_id=names.check_id(task_id, "task_id"),
+            correlation_id=names.check_id(correlation_id, "correlation_id"),
+            prompt_hash=None if prompt_hash is None else names.check_id(prompt_hash, "prompt_hash"),
+        )
+
+    def revert_to_tag(self, tag: str, target_branch: str = "main", *, reason: str | None = None) -> Record:
+        """Make a branch's artifact root (``Backtest/codes/``) equal to a tag's by a new commit.
+
+        History is never rewritten and every other path of the branch stays. The branch may be the store's own, one
+        that only the git repository knows (its tip is read once), or new. The commit is durable and its id known on
+        return; git gets it with the next export. A branch that holds the state already gets no new commit.
+
+        Args:
+            tag: A correlation or prompt tag of this store.
+            target_branch: The branch to move forward.
+            reason: Kept in the history and the commit message.
+
+        Returns:
+            ``success, commit_sha, reverted_to, branch, error, created, certificate``; the certificate counts the files
+            and bytes that were read back and matched, and names the tree that tag and branch now share.
+
+        Raises:
+            NotFoundError: No such tag; near matches are in the hint.
+            IntegrityError: The tag's content is damaged; the branch is unchanged.
+            ConflictError: The git repository uses another object format.
+            GitCommandFailedError: git had to be asked for a branch that only it can know, and failed.
+        """
+        try:
+            return self._revert(tag, target_branch, reason)
+        except SecretDetectedError:
+            raise
+        except ArtifactStoreError as error:
+            if self.config.raise_errors:
+                raise
+            return {
+                "success": False,
+                "commit_sha": None,
+                "reverted_to": None,
+                "branch": target_branch,
+                "error": error.message,
+            }
+
+    def _revert(self, tag: object, target_branch: object, reason: str | None) -> Record:
+        self._check_open()
+        branch = names.check_branch_name(target_branch)
+        target = rollback.find_target(self._environment, names.check_id(tag, "tag"))
+        rollback.check_reason(reason)
+        self._refuse_secrets("reason", reason)
+        reader = self._git_reader or find_git_reader(self.config)
+        while True:
+            base = rollback.find_base(self._environment, self.config, reader, branch, self.object_format)
+            if base.artifact_root == target.artifact_root and base.parent is not None:
+                return rollback.result(base.parent, branch, target, created=False)
+            prepared = rollback.prepare(
+                target,
+                base,
+                self.config,
+                branch=branch,
+                object_format=self.object_format,
+                created_at_us=self.now_us(),
+                reason=reason,
+                signer=self._signer,
+            )
+            sequence = self.commit_queue.run(prepared.apply)
+            if sequence is not None:
+                with self._environment.read() as transaction:
+                    _, row = records.load(transaction, sequence)
+                return rollback.result(row.commit_oid, branch, target, created=True)
+
+    def _refuse_secrets(self, name: str, text: str | None) -> None:
+        if text is not None and self._scanner is not None:
+            findings = self._scanner.scan(text.encode(errors="replace"), name)
+            if findings:
+                raise SecretDetectedError(findings)

@@ -1,0 +1,275 @@
+"""``cas export``: bring queued runs into git and push them; the state of that; and the proof.
+
+Invariant: everything is done by `gitexport`; this module shows it, and turns the outcome into an exit code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from cli import failures
+from cli.completion import complete_ref
+from cli.quantities import parse_duration, parse_share
+from cli.session import Session
+from cli.verbs import VerbCommand, examples, new_verb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cli.output import Cell, Content, Output
+    from gitexport import ExportReport, ExportSummary
+
+app = new_verb(
+    "export",
+    group=True,
+    epilog=examples(
+        "cas export",
+        "cas export --no-push --limit 1000",
+        "cas export --only abc123 --wait 60s",
+        "cas export status",
+        "cas export verify --sample 10%",
+    ),
+)
+
+Limit = Annotated[
+    int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="Most runs to bring into git.")
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="ID",
+        help="Only this run and what it stands on, by correlation ID. Repeatable.",
+        autocompletion=complete_ref,
+    ),
+]
+Push = Annotated[
+    bool | None,
+    typer.Option("--push/--no-push", help="Push afterwards, or do not.  [default: setting auto_push]"),
+]
+RetryParked = Annotated[bool, typer.Option("--retry-parked", help="Try again what was set aside.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+Rebuild = Annotated[
+    bool,
+    typer.Option(
+        "--rebuild", help="Queue everything again, for a repository that was lost; ids stay the same."
+    ),
+]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        "--lock-wait",
+        metavar="TIME",
+        parser=parse_duration,
+        show_default=False,
+        help="How long to wait for another export of this store.  [default: 0s]",
+    ),
+]
+
+
+@app.callback()
+def export(
+    ctx: typer.Context,
+    limit: Limit = None,
+    only: Only = None,
+    push: Push = None,
+    retry_parked: RetryParked = False,
+    dry_run: DryRun = False,
+    rebuild: Rebuild = False,
+    wait: Wait = 0.0,
+) -> None:
+    """Bring queued runs into git, and push them.
+
+    Whole batches go into the repository in one git transaction, under exactly the commit ids that `cas commit` gave;
+    index and work tree are never touched. Killed anywhere and run again, it ends in the same repository. Meant for a
+    timer or cron; one export at a time per store.
+
+    Exit code 0: nothing is left to do; 8: some is still queued, run it again; 9: git refused something, see
+    `cas export status`; 10: another export is running.
+    """
+    if ctx.invoked_subcommand is None:
+        run(ctx, limit, only, push, retry_parked, dry_run, rebuild, wait)
+
+
+@app.command(
+    cls=VerbCommand,
+    epilog=examples("cas export run", "cas export run --retry-parked", "cas export run --dry-run --json"),
+)
+def run(
+    ctx: typer.Context,
+    limit: Limit = None,
+    only: Only = None,
+    push: Push = None,
+    retry_parked: RetryParked = False,
+    dry_run: DryRun = False,
+    rebuild: Rebuild = False,
+    wait: Wait = 0.0,
+) -> None:
+    """Export once; the same as `cas export` alone."""
+    from gitexport import Exporter
+
+    session = ctx.ensure_object(Session)
+    with session.open_for_writing(scans=False) as store, session.output.progress() as progress:
+        summary = Exporter(store).run(
+            limit=limit,
+            only=only or None,
+            push=push,
+            retry_parked=retry_parked,
+            dry_run=dry_run,
+            rebuild=rebuild,
+            wait_s=wait,
+            progress=progress,
+        )
+    if session.as_json:
+        session.output.document(summary.as_dict())
+    else:
+        show_summary(session.output, summary, dry_run=dry_run)
+    code = failures.export_code(summary.state)
+    if code and not dry_run:
+        raise typer.Exit(code)
+
+
+def show_summary(output: Output, summary: ExportSummary, *, dry_run: bool = False) -> None:
+    """Write what an export did and what is left."""
+    from cli.figures import count_text, duration_text, size_text
+    from cli.output import Cell
+
+    for warning in summary.warnings:
+        output.warn(warning)
+    for failure in summary.failures:
+        output.warn(" ".join(str(part) for part in (failure.get("label"), "-", failure.get("reason"))))
+    if dry_run:
+        output.line(
+            f"would export {count_text(summary.exported, 'commit')} with {count_text(summary.refs, 'ref')}"
+        )
+        return
+    output.line(
+        f"exported {count_text(summary.exported, 'commit')} with {count_text(summary.refs, 'ref')} "
+        f"({size_text(summary.pack_bytes)}), pushed {summary.pushed:,}, in {duration_text(summary.duration_s)}"
+    )
+    if summary.pending:
+        output.line(Cell(f"{summary.pending:,} still queued", "warn"), "; run `cas export` again")
+    if summary.parked:
+        output.line(Cell(f"{summary.parked:,} parked", "bad"), "; `cas export status` says why")
+
+
+@app.command(cls=VerbCommand, epilog=examples("cas export status", "cas export status --json"))
+def status(ctx: typer.Context) -> None:
+    """Show the queue, what is parked and why, and when the last export and push were."""
+    from gitexport import export_status
+
+    session = ctx.ensure_object(Session)
+    with session.open_for_reading() as store:
+        state = export_status(store)
+    if session.as_json:
+        session.output.document(state)
+    else:
+        _show_status(session.output, state, session.now_us())
+
+
+def _show_status(output: Output, state: Mapping[str, object], now_us: int) -> None:
+    from cli.figures import duration_text, number_of
+    from cli.output import Cell, Column
+    from cli.shown import ago
+
+    age_s = state["queued_age_s"]
+    oldest = "" if age_s is None else f", the oldest for {duration_text(number_of(age_s))}"
+    parked = cast("list[dict[str, object]]", state["parked"])
+    output.fields(
+        [
+            ("queued for git", f"{state['queued']}{oldest}"),
+            ("awaiting push", str(state["awaiting_push"])),
+            ("parked", Cell(str(len(parked)), "bad" if parked else "")),
+            ("last export", ago(state["last_export_at"], now_us)),
+            ("last push", ago(state["last_push_at"], now_us)),
+            ("running now", str(state.get("lease_holder") or "none")),
+        ]
+    )
+    if not parked:
+        return
+    output.line()
+    columns = [
+        Column("PARKED", least=12),
+        Column("BRANCH", least=12, keep=1),
+        Column("TRIES", "right", keep=2),
+        Column("REASON", least=12),
+    ]
+    rows: list[list[Content]] = [
+        [
+            str(item["correlation_id"] or item["branch"]),
+            str(item["branch"]),
+            str(item["attempts"]),
+            str(item["reason"]),
+        ]
+        for item in parked
+    ]
+    output.table(columns, rows)
+    output.note("next: clear the reason, then `cas export --retry-parked`")
+
+
+@app.command(
+    cls=VerbCommand,
+    epilog=examples("cas export verify", "cas export verify --sample 10% --max-duration 5m --remote"),
+)
+def verify(
+    ctx: typer.Context,
+    sample: Annotated[
+        float,
+        typer.Option(
+            "--sample",
+            metavar="SHARE",
+            parser=parse_share,
+            show_default=False,
+            help="Share of the runs to compare.  [default: 100%]",
+        ),
+    ] = 1.0,
+    max_duration: Annotated[
+        float | None,
+        typer.Option("--max-duration", metavar="TIME", parser=parse_duration, help="Stop after this long."),
+    ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Ask the remote as well for what was recorded as pushed.")
+    ] = False,
+) -> None:
+    """Prove that git holds, byte for byte, what the store holds.
+
+    Commits, trees and tags are compared with those that the store computes, files with their digests, all read through
+    git itself. A difference ends with exit code 7.
+    """
+    from gitexport import verify_export
+
+    session = ctx.ensure_object(Session)
+    name = session.settings.config.remote_name if remote else None
+    with session.open_for_reading() as store, session.output.progress() as progress:
+        report = verify_export(
+            store, remote=name, sample=sample, max_duration_s=max_duration, progress=progress
+        )
+    if session.as_json:
+        session.output.document(report.as_dict())
+    else:
+        _show_report(session.output, report)
+    if not report.ok:
+        raise typer.Exit(failures.DAMAGED)
+
+
+def _show_report(output: Output, report: ExportReport) -> None:
+    from cli.figures import count_text, size_text
+    from cli.output import Cell, Column
+
+    compared = (
+        f"{count_text(report.run_count, 'commit')}, {count_text(report.object_count, 'object')}, "
+        f"{size_text(report.byte_count)}"
+    )
+    if report.ok:
+        part = "" if report.complete else "; only a part was compared"
+        output.line(Cell("ok: ", "good"), f"git holds what the store holds: {compared}{part}")
+    else:
+        output.line(Cell("differs: ", "bad"), f"{count_text(len(report.faults), 'fault')} in {compared}")
+        rows: list[list[str | Cell]] = [[fault.label, fault.subject, fault.detail] for fault in report.faults]
+        columns = [Column("RUN", least=12), Column("WHERE", least=12), Column("WHAT", least=12)]
+        output.table(columns, rows)
+    if report.not_exported:
+        output.note(f"{count_text(report.not_exported, 'commit')} not exported yet: cas export")

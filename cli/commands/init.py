@@ -1,0 +1,65 @@
+"""``cas init``: make a store.
+
+Invariant: an existing store is left as it is; a folder with something else in it is refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.session import Session
+from cli.verbs import VerbCommand, examples, new_verb
+
+app = new_verb("init")
+
+
+@app.command(
+    cls=VerbCommand,
+    epilog=examples(
+        "cas init",
+        "cas init ~/research",
+        "cas init --repo /srv/git/runs.git --store /var/lib/cas/runs",
+    ),
+)
+def init(
+    ctx: typer.Context,
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="Project folder; the store becomes DIR/.cas.  [default: .]"),
+    ] = None,
+) -> None:
+    """Make a store.
+
+    The store is a folder of its own, `.cas` beside your files unless --store or a setting says otherwise. It needs a
+    local disk; the git repository that exports go to may be anywhere, and need not exist yet. The store folder hides
+    itself from `git status`. Doing it again changes nothing.
+    """
+    from cas import ArtifactStore
+    from cas.lmdbenv import DATA_FILE
+    from cli import settings
+
+    session = ctx.ensure_object(Session)
+    if directory is not None:
+        session.flags.setdefault("repo_path", (str(directory), "DIR"))
+    loaded = settings.load(session.flags, config_file=session.config_file, search_upward=False)
+    config = loaded.config.replace(raise_errors=True)
+    created = not (config.store_dir / DATA_FILE).exists()
+    with ArtifactStore(config, clock=session.clock) as store:
+        report: dict[str, object] = {
+            "created": created,
+            "store_path": str(config.store_dir),
+            "repo_path": str(config.repo_path),
+            "store_id": store.meta.store_id,
+            "object_format": store.object_format,
+        }
+    if session.as_json:
+        session.output.document(report)
+        return
+    session.output.line(
+        "made a store at " if created else "there is a store already at ", str(config.store_dir)
+    )
+    session.output.line(f"exports will go to {config.repo_path}")
+    session.output.note("next: cas commit --workflow W --task T --correlation-id ID FILES...")

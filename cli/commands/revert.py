@@ -1,0 +1,70 @@
+"""``cas revert``: take a branch back to a tag by a new commit.
+
+Invariant: history is never rewritten; the certificate of the library, what was read back and matched, is shown.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.completion import complete_branch, complete_tag
+from cli.session import Session
+from cli.verbs import VerbCommand, examples, new_verb
+
+app = new_verb("revert")
+
+
+@app.command(
+    cls=VerbCommand,
+    epilog=examples(
+        "cas revert corr_abc123",
+        'cas revert corr_abc123@2 --branch main --reason "drawdown in live trading"',
+    ),
+)
+def revert(
+    ctx: typer.Context,
+    tag: Annotated[
+        str,
+        typer.Argument(metavar="TAG", help="A correlation or prompt tag.", autocompletion=complete_tag),
+    ],
+    branch: Annotated[
+        str,
+        typer.Option(
+            "--branch", "-b", metavar="NAME", help="The branch to move.", autocompletion=complete_branch
+        ),
+    ] = "main",
+    reason: Annotated[
+        str | None, typer.Option("--reason", "-r", metavar="TEXT", help="Why; kept in the history.")
+    ] = None,
+) -> None:
+    """Take a branch back to a tag by a new commit.
+
+    The folder Backtest/codes/ of the branch becomes the tag's exactly; every other path stays, and history is not
+    rewritten. Each file of the tag is read back against its digest first. The commit is durable and its id known at
+    once; `cas export` brings it into git. A branch that holds the state already gets no new commit.
+    """
+    from cli.figures import count_text, mapping_of, size_text, whole_of
+    from cli.output import Cell
+
+    session = ctx.ensure_object(Session)
+    with session.open_for_writing() as store:
+        result = store.revert_to_tag(tag, branch, reason=reason)
+    if session.as_json:
+        session.output.document(result)
+        return
+    certificate = mapping_of(result["certificate"])
+    if not result["created"]:
+        session.output.line(f"{branch} is at {tag} already; nothing to do")
+        return
+    count, size_bytes = whole_of(certificate["files"]), whole_of(certificate["bytes"])
+    session.output.fields(
+        [
+            ("branch", Cell(branch, "name")),
+            ("went back to", tag),
+            ("commit", Cell(str(result["commit_sha"]), "name")),
+            ("read back", f"{count_text(count, 'file')}, {size_text(size_bytes)}, all matched"),
+        ]
+    )
+    session.output.note("next: cas export")

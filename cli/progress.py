@@ -1,0 +1,114 @@
+"""Progress of long work: phase, share, rate and the time that is left.
+
+Invariant: a bar is drawn on a terminal only; elsewhere a phase gives one line when it begins, one when it ends, and one
+every ten seconds between. The callables have the form that the library's ``progress`` parameters take.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from cli.figures import duration_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from rich.console import Console
+    from rich.progress import TaskID
+
+_LINE_INTERVAL_S: Final = 10.0
+
+
+class Progress(Protocol):
+    """Told about work: phase, items done, items in all (0 when unknown)."""
+
+    def __call__(self, phase: str, done: int, total: int, /) -> None:
+        """Take note of ``done`` items of a phase."""
+        ...
+
+
+class LineProgress:
+    """Progress as plain lines.
+
+    Args:
+        write: Takes one line of text.
+        clock: Seconds, rising; injected in tests.
+    """
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = write
+        self._clock = clock
+        self._phase = ""
+        self._started_at_s = 0.0
+        self._told_at_s = 0.0
+        self._told: tuple[int, int] | None = None
+
+    def __call__(self, phase: str, done: int, total: int, /) -> None:
+        """Write a line when there is something to tell."""
+        now_s = self._clock()
+        first = phase != self._phase
+        if first:
+            self._phase, self._started_at_s, self._told = phase, now_s, None
+        ended = total > 0 and done >= total
+        if self._told != (done, total) and (first or ended or now_s - self._told_at_s >= _LINE_INTERVAL_S):
+            self._told_at_s, self._told = now_s, (done, total)
+            self._write(self._text(done, total, now_s - self._started_at_s))
+
+    def _text(self, done: int, total: int, elapsed_s: float) -> str:
+        share = f"{done} of {total}" if total else f"{done}"
+        if done <= 0 or elapsed_s <= 0 or done >= total:
+            return f"{self._phase}: {share}"
+        rate = done / elapsed_s
+        return f"{self._phase}: {share}, {rate:.0f}/s, {duration_text((total - done) / rate)} left"
+
+
+class BarProgress:
+    """Progress as a bar on a terminal; a context manager that leaves the terminal clean."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            ProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as RichProgress
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            """Items per second."""
+
+            def render(self, task: object) -> Text:
+                """Return the cell of a task."""
+                speed = getattr(task, "finished_speed", None) or getattr(task, "speed", None)
+                return Text(f"{speed:.0f}/s" if speed else "")
+
+        self._rich = RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._rich.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rich.stop()
+
+    def __call__(self, phase: str, done: int, total: int, /) -> None:
+        """Move the bar of a phase; a new phase gets a bar of its own."""
+        task = self._tasks.get(phase)
+        if task is None:
+            task = self._tasks[phase] = self._rich.add_task(phase, total=total or None)
+        self._rich.update(task, completed=done, total=total or None)

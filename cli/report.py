@@ -1,0 +1,56 @@
+"""Reports of failure: what is said on stderr, and with which exit code the process ends.
+
+Invariant: an expected error is one line and a hint that names the next command; an unexpected one is named as a defect
+and shows its trace only on request. No error text is interpreted, and none is lost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli import failures, settings
+
+if TYPE_CHECKING:
+    from cli.session import Session
+
+
+def tell(error: BaseException, session: Session) -> int:
+    """Write an error to stderr and return its exit code."""
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return _say(session, failures.INTERRUPTED, "interrupted", "interrupted", None)
+    if isinstance(error, typer.TyperException):
+        return _tell_usage(error, session)
+    from cas.errors import ArtifactStoreError
+
+    if isinstance(error, ArtifactStoreError):
+        code = failures.exit_code(error)
+        session.output.error(error.message, error.hint, {**error.as_dict(), "exit_code": code})
+        return code
+    return _tell_unexpected(error, session)
+
+
+def _tell_usage(error: typer.TyperException, session: Session) -> int:
+    context = getattr(error, "ctx", None)
+    path = "cas" if context is None else context.command_path
+    message = error.format_message().replace("\n", " ").replace("\t", "")
+    return _say(session, failures.USAGE, "usage", message, f"`{path} --help` shows how it is used.")
+
+
+def _tell_unexpected(error: BaseException, session: Session) -> int:
+    import traceback
+
+    if settings.shows_traces():
+        session.output.traceback("".join(traceback.format_exception(error)))
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    hint = "This is a defect; please report it with the trace that CAS_DEBUG=1 shows."
+    return _say(session, failures.UNEXPECTED, "unexpected", text, hint)
+
+
+def _say(session: Session, code: int, kind: str, message: str, hint: str | None) -> int:
+    fields: dict[str, object] = {"kind": kind, "error": message}
+    if hint is not None:
+        fields["hint"] = hint
+    session.output.error(message, hint, {**fields, "exit_code": code})
+    return code

@@ -1,0 +1,11 @@
+"""Exports a `cas` store to git: branches, tags and pushes, in bulk and exactly.
+
+``Exporter(store).run()`` exports what is queued and returns a summary.
+"""
+
+from __future__ import annotations
+
+from gitexport.exporter import Exporter, ExportSummary, export_status
+from gitexport.verify import ExportReport, verify_export
+
+__all__ = ["ExportReport", "ExportSummary", "Exporter", "export_status", "verify_export"]

@@ -1,0 +1,391 @@
+"""Writing a pack and its index straight from pack-ready streams, without git.
+
+Invariant: a pack becomes visible whole or not at all. Bytes go to a temporary file that git ignores; only
+after every checksum was verified and the file synced do ``.keep``, ``.pack`` and, last, ``.idx`` appear, each
+by one atomic step. git sees a pack by its ``.idx``. The ``.keep`` shields the objects from a repack or prune
+until a ref holds them.
+
+Every file of ours that may be left by a killed process is held with ``flock`` while its process lives, so a
+leftover is recognised by its name (or, for ``.keep``, its content) together with a free lock, never by age or
+process number. This module must not know of the store, and must not write refs.
+
+Source: gitformat-pack(5), pack index version 2. A writer belongs to one thread; several writers, also of
+several processes, may work in one repository.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import struct
+import sys
+from array import array
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from cas.codec import crc32 as crc32_of
+from cas.errors import IntegrityError, StateError
+from cas.objects import oid_bytes, pack_entry_header
+from gitexport.heldfile import (
+    Buffer,
+    create_held,
+    mapped_os_errors,
+    remove_held,
+    remove_stale,
+    sync_folder,
+    write_all,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    from cas.config import ObjectFormat
+
+LARGE_OFFSET: Final = (
+    0x8000_0000  # offsets from here on do not fit the index's 31 bits and go to its 64-bit table
+)
+_TEMPORARY_PREFIX: Final = (
+    "tmp_pack_cas_"  # git ignores tmp_*, and its prune removes it after the grace period
+)
+_INDEX_PREFIX: Final = "tmp_idx_cas_"
+_KEEP_PREFIX: Final = "tmp_keep_cas_"
+KEEP_TEXT: Final = b"cas-gitexport: an export is in progress\n"
+_BUFFER_BYTES: Final = 1024 * 1024  # one write and one checksum update per MiB instead of per object
+_FILE_MODE: Final = 0o444  # as git: a pack never changes
+
+
+@dataclasses.dataclass(slots=True)
+class PackReceipt:
+    """A published pack.
+
+    Attributes:
+        path: The ``.pack`` file; its ``.idx`` lies beside it.
+        object_count: Objects in the pack.
+        size_bytes: Size of the pack file.
+        existed: True when the very same pack was there already, and nothing was written.
+        held_keep: Descriptor of the ``.keep`` made for this pack; None when there is none of ours to release.
+    """
+
+    path: Path
+    object_count: int
+    size_bytes: int
+    existed: bool
+    held_keep: int | None = None
+
+    @property
+    def keep_path(self) -> Path:
+        """The ``.keep`` file that shields this pack."""
+        return self.path.with_suffix(".keep")
+
+    def release_keep(self) -> None:
+        """Remove the ``.keep`` this writer made, if it made one; call it once refs hold the objects. Repeatable."""
+        if self.held_keep is not None:
+            remove_held(self.keep_path, self.held_keep)
+            self.held_keep = None
+
+
+class PackWriter:
+    """Streams objects into one pack; nothing is visible to git before ``finish``.
+
+    Memory is about 35 bytes an object while writing and about 150 in ``finish``, whatever the size of the
+    objects. As a context manager it discards an unfinished pack.
+
+    Args:
+        objects_dir: The repository's ``objects`` directory.
+        object_count: How many objects will be added; it stands in the pack's header, which the checksum
+            covers.
+        object_format: ``sha1`` or ``sha256``.
+        shared_bits: Permission bits ``core.sharedRepository`` adds.
+
+    Raises:
+        StorageError: The temporary file cannot be made.
+    """
+
+    def __init__(
+        self,
+        objects_dir: Path,
+        object_count: int,
+        object_format: ObjectFormat = "sha1",
+        *,
+        shared_bits: int = 0,
+    ) -> None:
+        self._directory = objects_dir / "pack"
+        self._oid_bytes = oid_bytes(object_format)
+        self._format: ObjectFormat = object_format
+        self._expected_count = object_count
+        self._mode_bits = shared_bits & _FILE_MODE
+        self._checksum = hashlib.new(object_format, usedforsecurity=False)
+        self._oids = bytearray()
+        self._crcs = array("I")
+        self._offsets = array("Q")
+        self._pending = bytearray()
+        self.size_bytes = 0
+        with mapped_os_errors(self._directory):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._temporary, descriptor = create_held(self._directory, _TEMPORARY_PREFIX, _FILE_MODE)
+        self._descriptor: int | None = descriptor
+        self._write(struct.pack(">4sII", b"PACK", 2, object_count))
+
+    @property
+    def object_count(self) -> int:
+        """Objects added so far."""
+        return len(self._offsets)
+
+    def add(
+        self,
+        kind: str,
+        oid: bytes,
+        size_bytes: int,
+        stream_parts: Iterable[Buffer],
+        crc32: int | None = None,
+    ) -> None:
+        """Append one object.
+
+        Args:
+            kind: ``blob``, ``tree``, ``commit`` or ``tag``.
+            oid: Its raw id; the caller vouches that the stream inflates to it.
+            size_bytes: Size of the inflated content.
+            stream_parts: The zlib stream in pieces; each is copied before the next is asked for.
+            crc32: CRC-32 of the pack entry (its header and stream) as computed at ingest; None skips the
+                check.
+
+        Raises:
+            IntegrityError: The bytes do not have that CRC-32; the pack is discarded.
+            StateError: The pack is finished or discarded, or has all the objects it was announced to have.
+            StorageError: The disk refused (kind ``disk_full`` when it is full); the pack is discarded.
+        """
+        if self._descriptor is None:
+            raise StateError("the pack is finished")
+        if len(oid) != self._oid_bytes or self.object_count >= self._expected_count:
+            raise StateError(
+                f"object {oid.hex()} does not fit a {self._format} pack of {self._expected_count}"
+            )
+        offset = self.size_bytes
+        try:
+            header = pack_entry_header(kind, size_bytes)
+            self._write(header)
+            crc = crc32_of(header)
+            for part in stream_parts:
+                crc = crc32_of(part, crc)
+                self._write(part)
+            if crc32 is not None and crc != crc32:
+                raise IntegrityError(  # noqa: TRY301  # discarded by the same handler as every other failure
+                    f"stored stream of object {oid.hex()} is damaged: CRC-32 {crc:08x}, expected {crc32:08x}",
+                    subject=oid.hex(),
+                    hint="Run cas verify.",
+                )
+        except BaseException:
+            self.discard()
+            raise
+        self._oids += oid
+        self._crcs.append(crc)
+        self._offsets.append(offset)
+
+    def finish(self, *, keep: bool = True) -> PackReceipt:
+        """Publish pack and index; both, and their folder, are on the disk when this returns.
+
+        Finishing the same objects twice is harmless: the pack is named by its checksum, so it is found to
+        exist.
+
+        Args:
+            keep: Put a ``.keep`` beside the pack first; the receipt releases it. When this process dies it
+                stays, until ``sweep_temporaries`` finds it.
+
+        Raises:
+            ExportError: Somebody pruned the temporary file meanwhile; retryable, write the pack again.
+            IntegrityError: An object was added twice.
+            StateError: The announced number of objects was not reached.
+            StorageError: The disk refused.
+        """
+        if self._descriptor is None or self.object_count != self._expected_count:
+            self.discard()
+            raise StateError(
+                f"pack has {self.object_count} of {self._expected_count} objects, or is finished"
+            )
+        try:
+            with mapped_os_errors(self._directory):
+                return self._publish(self._descriptor, keep=keep)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Drop an unfinished pack; nothing of it stays. Repeatable, and harmless after ``finish``."""
+        if self._descriptor is not None:
+            remove_held(self._temporary, self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def _write(self, data: Buffer) -> None:
+        self._pending += data
+        self.size_bytes += len(data)
+        if len(self._pending) >= _BUFFER_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._descriptor is None:
+            raise StateError("the pack is finished")
+        self._checksum.update(self._pending)
+        with mapped_os_errors(self._temporary):
+            write_all(self._descriptor, self._pending)
+        self._pending = bytearray()
+
+    def _publish(self, descriptor: int, *, keep: bool) -> PackReceipt:
+        self._flush()
+        trailer = self._checksum.digest()
+        index = index_bytes(self._oids, self._crcs, self._offsets, trailer, self._format)
+        write_all(descriptor, trailer)
+        self.size_bytes += len(trailer)
+        pack_path = self._directory / f"pack-{trailer.hex()}.pack"
+        held = _place_keep(pack_path.with_suffix(".keep")) if keep else None
+        receipt = PackReceipt(pack_path, self.object_count, self.size_bytes, existed=False, held_keep=held)
+        try:
+            if pack_path.exists() and pack_path.with_suffix(".idx").exists():
+                receipt.existed = True
+                return receipt
+            _seal(descriptor, self._mode_bits)
+            index_path, index_descriptor = create_held(self._directory, _INDEX_PREFIX, _FILE_MODE)
+            try:
+                write_all(index_descriptor, index)
+                _seal(index_descriptor, self._mode_bits)
+                self._temporary.rename(pack_path)
+                index_path.rename(pack_path.with_suffix(".idx"))
+            finally:
+                remove_held(index_path, index_descriptor)
+            sync_folder(self._directory)
+        except BaseException:
+            receipt.release_keep()
+            raise
+        return receipt
+
+
+def index_bytes(  # the columns of the table
+    oids: bytes | bytearray,
+    crcs: Sequence[int],
+    offsets: Sequence[int],
+    pack_checksum: bytes,
+    object_format: ObjectFormat = "sha1",
+    *,
+    large_offset: int = LARGE_OFFSET,
+) -> bytes:
+    """Return an index of version 2, byte for byte what ``git index-pack`` writes for the same pack.
+
+    Args:
+        oids: Raw ids in pack order, one after the other.
+        crcs: CRC-32 of each entry, in pack order.
+        offsets: Offset of each entry in the pack, in bytes.
+        pack_checksum: The pack's trailer.
+        object_format: ``sha1`` or ``sha256``.
+        large_offset: Offsets from here on use the 64-bit table.
+
+    Raises:
+        IntegrityError: An object occurs twice.
+    """
+    width = oid_bytes(object_format)
+    order = sorted((bytes(oids[at : at + width]), at // width) for at in range(0, len(oids), width))
+    for (oid, _), (following, _) in pairwise(order):
+        if oid == following:
+            raise IntegrityError(f"object {oid.hex()} was packed twice", subject=oid.hex())
+    fanout = [0] * 256
+    for oid, _ in order:
+        fanout[oid[0]] += 1
+    for first in range(1, 256):
+        fanout[first] += fanout[first - 1]
+    small: list[int] = []
+    large: list[int] = []
+    for _, position in order:
+        offset = offsets[position]
+        if offset >= large_offset:
+            small.append(LARGE_OFFSET | len(large))
+            large.append(offset)
+        else:
+            small.append(offset)
+    table = b"".join(
+        (
+            b"\xfftOc\x00\x00\x00\x02",
+            _big_endian("I", fanout),
+            b"".join(oid for oid, _ in order),
+            _big_endian("I", [crcs[position] for _, position in order]),
+            _big_endian("I", small),
+            _big_endian("Q", large),
+            pack_checksum,
+        )
+    )
+    checksum = hashlib.new(object_format, usedforsecurity=False)
+    checksum.update(table)
+    return table + checksum.digest()
+
+
+def sweep_temporaries(objects_dir: Path) -> list[Path]:
+    """Remove what killed writers of ours left in a repository, and return it; files of living ones are not touched.
+
+    Stale ``.keep`` files are known by their content. Nothing that another program made is removed.
+
+    Args:
+        objects_dir: The repository's ``objects`` directory.
+
+    Raises:
+        StorageError: A leftover cannot be removed.
+    """
+    directory = objects_dir / "pack"
+    removed: list[Path] = []
+    if not directory.is_dir():
+        return removed
+    with mapped_os_errors(directory):
+        for entry in sorted(os.scandir(directory), key=lambda item: item.name):
+            path = Path(entry.path)
+            if entry.name.startswith((_TEMPORARY_PREFIX, _INDEX_PREFIX, _KEEP_PREFIX)):
+                stale = remove_stale(path)
+            elif entry.name.startswith("pack-") and entry.name.endswith(".keep"):
+                stale = remove_stale(path, content=KEEP_TEXT, before=_remove_half_published)
+            else:
+                continue
+            if stale:
+                removed.append(path)
+    return removed
+
+
+def _big_endian(code: str, numbers: Sequence[int]) -> bytes:
+    packed = array(code, numbers)
+    if sys.byteorder == "little":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def _seal(descriptor: int, mode_bits: int) -> None:
+    if mode_bits:
+        os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o777 | mode_bits)
+    os.fsync(descriptor)
+
+
+def _place_keep(keep_path: Path) -> int | None:
+    """Make a held ``.keep``; None when somebody's is there, which shields the pack as well and is not ours."""
+    temporary, descriptor = create_held(keep_path.parent, _KEEP_PREFIX, _FILE_MODE)
+    try:
+        write_all(descriptor, KEEP_TEXT)
+        os.fsync(descriptor)  # an empty file after a power cut would not be recognised as ours
+        os.link(temporary, keep_path)  # never replaces
+    except FileExistsError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+    return descriptor
+
+
+def _remove_half_published(keep_path: Path) -> None:
+    """Remove a pack whose writer died before its index appeared: git cannot see it, and would keep it for ever."""
+    if not keep_path.with_suffix(".idx").exists():
+        keep_path.with_suffix(".pack").unlink(missing_ok=True)

@@ -1,0 +1,146 @@
+"""The ``packed-refs`` file as bytes: finding refs in it, and a new version of it with refs added or moved.
+
+Invariant: what is not edited is copied byte for byte, and the result is sorted and fully peeled as its header
+says. Nothing is parsed line by line: the file is searched by bisection and copied in slices, so that ten refs
+more in a file of 300,000 cost a copy and not a parse. Pure: this module opens no file, takes no lock and
+knows of no loose refs.
+
+Source: gitrepository-layout(5), git-pack-refs(1), and the header traits that git itself writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Final
+
+from cas.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HEADER: Final = b"# pack-refs with: peeled fully-peeled sorted \n"
+_TRAITS: Final = frozenset([b"fully-peeled", b"sorted"])  # without them nothing can be told by bisection
+_FIRST_STEP_BYTES: Final = 256  # two or three entries
+_CARET: Final = 0x5E
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PackedEdit:
+    """One line to put into the file; ``peeled`` is the object behind an annotated tag, else None. Oids in hex."""
+
+    name: str
+    oid: str
+    peeled: str | None = None
+
+
+class PackedRefs:
+    """One version of the file, held in memory; it does not change. For one thread.
+
+    Attributes:
+        data: The whole file; empty when there is none.
+        canonical: True when the header promises order and peeled tags. Otherwise nothing else here may be
+            used.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data or HEADER
+        end = self.data.find(b"\n") + 1
+        first = self.data[:end]
+        self._start = end if first.startswith(b"#") else 0
+        self._last = (b"", self._start)
+        traits = set(first.removeprefix(b"# pack-refs with:").split())
+        self.canonical = (
+            first.startswith(b"# pack-refs with:") and traits >= _TRAITS and self.data.endswith(b"\n")
+        )
+
+    def find(self, name: str) -> str | None:
+        """Return the hex oid of a ref, or None.
+
+        Raises:
+            IntegrityError: The file is malformed where it was searched.
+        """
+        wanted = name.encode()
+        at = self._lower_bound(wanted)
+        return self._oid_at(at).decode() if self._name_at(at) == wanted else None
+
+    def below(self, name: str) -> str | None:
+        """Return some ref in the folder ``name``, or None; such a ref makes a ref ``name`` impossible."""
+        prefix = name.encode() + b"/"
+        following = self._name_at(self._lower_bound(prefix))
+        return following.decode() if following is not None and following.startswith(prefix) else None
+
+    def edited(self, edits: Iterable[PackedEdit]) -> list[memoryview | bytes]:
+        """Return the pieces of a new version in which each edit's ref has its new value; write them one by one.
+
+        Args:
+            edits: Unique names, in any order.
+        """
+        view = memoryview(self.data)
+        pieces: list[memoryview | bytes] = []
+        copied = 0
+        for edit in sorted(edits, key=lambda item: item.name.encode()):
+            name = edit.name.encode()
+            at = self._lower_bound(name)
+            end = self._entry_end(at) if self._name_at(at) == name else at
+            if at > copied:
+                pieces.append(view[copied:at])
+            peeled = b"^" + edit.peeled.encode() + b"\n" if edit.peeled else b""
+            pieces.append(edit.oid.encode() + b" " + name + b"\n" + peeled)
+            copied = end
+        pieces.append(view[copied:])
+        return pieces
+
+    def _lower_bound(self, wanted: bytes) -> int:
+        """Return the offset of the first entry whose name is not below ``wanted``, or the end of the file.
+
+        Searches onwards from the last answer when it can: the callers ask in sorted order, where the next
+        answer is near.
+        """
+        last_wanted, low = self._last
+        if wanted < last_wanted:
+            low = self._start
+        step = _FIRST_STEP_BYTES
+        high = len(self.data)
+        while low + step < high:
+            at = self._entry_start(low + step, low)
+            name = self._name_at(at)
+            if name is None or name >= wanted:
+                high = at
+                break
+            low = self._entry_end(at)
+            step *= 4
+        while low < high:
+            at = self._entry_start((low + high) // 2, low)
+            name = self._name_at(at)
+            if name is not None and name < wanted:
+                low = self._entry_end(at)
+            else:
+                high = at
+        self._last = (wanted, low)
+        return low
+
+    def _entry_start(self, offset: int, low: int) -> int:
+        at = self.data.rfind(b"\n", low, offset) + 1 or low
+        if self.data[at] == _CARET:  # a peeled line belongs to the entry before it
+            at = self.data.rfind(b"\n", low, at - 1) + 1 or low
+        return at
+
+    def _entry_end(self, at: int) -> int:
+        end = self.data.find(b"\n", at) + 1
+        if end < len(self.data) and self.data[end] == _CARET:
+            end = self.data.find(b"\n", end) + 1
+        return end
+
+    def _oid_at(self, at: int) -> bytes:
+        return self.data[at : self.data.find(b" ", at)]
+
+    def _name_at(self, at: int) -> bytes | None:
+        if at >= len(self.data):
+            return None
+        end = self.data.find(b"\n", at)
+        oid, space, name = self.data[at:end].partition(b" ")
+        if end < 0 or not space or len(oid) not in (40, 64):
+            raise IntegrityError(
+                "packed-refs is malformed", hint="Run git fsck; git pack-refs rewrites the file."
+            )
+        return name

@@ -1,0 +1,151 @@
+"""Locks around refs: git's own on ``packed-refs``, and a journal that tells whose a left-behind ref lock is.
+
+Invariant: a lock is removed only if it is certain that the process that made it is dead and was ours. Our
+``packed-refs.lock`` says so by its content and a free ``flock`` (see ``heldfile.py``). The locks that ``git
+update-ref`` makes hold nothing but the new oid, so before git starts, a journal names the refs and oids it
+will lock; git inherits the journal's descriptor, so the journal is free only when git is dead too. This
+module moves no refs.
+
+Killing this process alone leaves nothing: git then sees the end of its input, and commits or cleans up by
+itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+from cas.errors import GitCommandFailedError
+from gitexport.heldfile import (
+    create_held_at,
+    mapped_os_errors,
+    remove_held,
+    remove_stale,
+    sync_folder,
+    write_all,
+)
+from gitexport.refvalues import lock_in_the_way
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+    from gitexport.refvalues import RefChange
+
+LOCK_TEXT: Final = b"cas-gitexport: rewriting packed-refs\n"
+TEMPORARY_NAME: Final = "packed-refs.cas"  # written only under the lock, so one name is enough
+JOURNAL_NAME: Final = "cas-refs.journal"
+_JOURNAL_HEAD: Final = "cas-gitexport: moving refs by git update-ref"
+_LOCK_WAIT_S: Final = 10.0  # as long as git is let wait for us (core.packedRefsTimeout in git.py)
+POLL_S: Final = 0.01
+# An empty ``.lock`` of our own killed git cannot be told from one that another git has just made; that one is
+# filled or gone within milliseconds, so a minute settles it.
+_EMPTY_LOCK_AGE_S: Final = 60.0
+_FILE_MODE: Final = 0o666  # the umask does the rest, as for git
+
+
+@contextlib.contextmanager
+def packed_refs_lock(common_dir: Path, wait_s: float = _LOCK_WAIT_S) -> Generator[None, None, None]:
+    """Hold git's lock on ``packed-refs`` during the block.
+
+    Raises:
+        GitCommandFailedError: Another program held it all the time (kind ``ref_locked``).
+        OSError: The lock cannot be made.
+    """
+    path = common_dir / "packed-refs.lock"
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        try:
+            descriptor = create_held_at(path, _FILE_MODE)
+            break
+        except FileExistsError:
+            if remove_stale(path, LOCK_TEXT):
+                continue
+            if time.monotonic() >= deadline_s:
+                raise lock_in_the_way(str(path)) from None
+            time.sleep(POLL_S)
+    try:
+        write_all(descriptor, LOCK_TEXT)
+        yield
+    finally:
+        (common_dir / TEMPORARY_NAME).unlink(missing_ok=True)
+        remove_held(path, descriptor)
+
+
+@contextlib.contextmanager
+def ref_journal(common_dir: Path, changes: Sequence[RefChange]) -> Generator[int, None, None]:
+    """Keep a journal of the refs git is about to lock during the block; yields the descriptor git shall inherit.
+
+    When git is killed inside the block (it ran out of time, or we are interrupted), its locks are removed.
+
+    Raises:
+        GitCommandFailedError: Another living exporter moves refs in this repository (kind ``ref_locked``).
+        OSError: The journal cannot be written.
+    """
+    path = common_dir / JOURNAL_NAME
+    try:
+        descriptor = create_held_at(path, 0o600)
+    except FileExistsError:
+        raise lock_in_the_way(str(path)) from None
+    lines = [_JOURNAL_HEAD, *(f"{change.new_oid or ''} {change.name}" for change in changes), ""]
+    try:
+        write_all(descriptor, "\n".join(lines).encode())
+        os.fsync(descriptor)
+        sync_folder(common_dir)
+        yield descriptor
+    except GitCommandFailedError as error:
+        if error.kind == "git_timeout":
+            _remove_locks(path, [])
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            _remove_locks(path, [])
+        raise
+    finally:
+        remove_held(path, descriptor)
+
+
+def sweep_locks(common_dir: Path) -> list[Path]:
+    """Remove lock files that killed runs of ours left, and return them; two system calls when there are none.
+
+    Args:
+        common_dir: The repository's common directory, of one with refs in the ``files`` format.
+
+    Raises:
+        GitCommandFailedError: A lock may be another program's (kind ``ref_locked``); a minute later it is
+            known.
+        StorageError: A file cannot be read or removed.
+    """
+    removed: list[Path] = []
+    with mapped_os_errors(common_dir):
+        lock = common_dir / "packed-refs.lock"
+        if lock.exists() and remove_stale(lock, LOCK_TEXT):
+            removed.append(lock)
+        journal = common_dir / JOURNAL_NAME
+        if journal.exists() and remove_stale(journal, before=lambda path: _remove_locks(path, removed)):
+            removed.append(journal)
+    return removed
+
+
+def _remove_locks(journal: Path, removed: list[Path]) -> None:
+    """Remove the ref locks a journal names; the caller holds the journal, so the git that made them is dead."""
+    head, *lines = journal.read_text("utf-8").split("\n")
+    if head != _JOURNAL_HEAD:  # cut short: git was not started before the journal was whole
+        return
+    unknown: Path | None = None
+    for line in lines:
+        oid, _, name = line.partition(" ")
+        lock = journal.parent / f"{name}.lock"
+        if not name or not lock.exists():
+            continue
+        content = lock.read_text("ascii", "replace").strip()
+        age_s = time.time() - lock.stat().st_mtime
+        if content == oid != "" or (not content and age_s >= _EMPTY_LOCK_AGE_S):
+            lock.unlink(missing_ok=True)
+            removed.append(lock)
+        elif not content:
+            unknown = lock
+    if unknown is not None:
+        raise lock_in_the_way(str(unknown))

@@ -1,0 +1,119 @@
+"""One push of exactly the given refs, and what the remote said of each.
+
+Invariant: nothing else is pushed, deleted or forced, and a ref counts as accepted only if the remote said so.
+This module decides nothing: what to push together, to repeat or to give up is ``push.py``'s business.
+
+git matches explicit refspecs against every local and every remote ref, which is quadratic; wildcards are not,
+and would push whatever else lies under them. So a push runs from a *view*: a temporary git directory that
+holds nothing but a ``packed-refs`` file with the refs to push, on the objects of the real repository. There
+wildcards mean exactly those. Measured with 30,000 other refs in both repositories, 3,000 refs to push:
+explicit 107 s, from a view 0.35 s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gitexport.git import mask_credentials
+from gitexport.refvalues import check_oid, check_ref_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gitexport.repository import GitRepository
+
+_ACCEPTED_FLAGS: Final = frozenset(" *=")  # fast-forward, new, up to date
+_ANY_EXIT: Final = range(-64, 256)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RefAnswer:
+    """What the remote, or git on its behalf, said of one ref.
+
+    Attributes:
+        accepted: The remote has it now, or had it already.
+        reason: Why not, as git words it; empty when accepted.
+    """
+
+    accepted: bool
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PushAnswer:
+    """What one push came to.
+
+    Attributes:
+        refs: Answer for each ref git reported on; empty when the push failed as a whole.
+        text: What git and the remote's hooks wrote, with credentials masked.
+    """
+
+    refs: Mapping[str, RefAnswer]
+    text: str
+
+
+def push_once(
+    repo: GitRepository, url: str, refs: Mapping[str, str], *, timeout_s: float, atomic: bool = True
+) -> PushAnswer:
+    """Run one ``git push`` of the given refs, without force; hooks of this side do not run.
+
+    Args:
+        repo: Where the objects are.
+        url: Where to, as ``GitRepository.push_url`` gives it.
+        refs: Full name -> hex oid; pushed under the same name.
+        timeout_s: Seconds until git and all its children are killed.
+        atomic: All refs or none.
+
+    Raises:
+        GitCommandFailedError: Time ran out (kind ``git_timeout``): what the remote has is then unknown.
+        InvalidNameError: A name git would refuse.
+        OSError: The view cannot be written.
+    """
+    flags = ["--porcelain", "--no-verify", "--no-signed", *(["--atomic"] if atomic else [])]
+    kinds = sorted({"/".join(name.split("/", 2)[:2]) for name in refs})
+    with tempfile.TemporaryDirectory(prefix="cas-push-") as folder:
+        _make_view(Path(folder), repo, refs)
+        result = repo.run_remote(
+            ["push", *flags, "--end-of-options", url, *(f"{kind}/*:{kind}/*" for kind in kinds)],
+            timeout_s=timeout_s,
+            accepted=_ANY_EXIT,
+            extra_env=_view_environment(Path(folder), repo),
+        )
+    return PushAnswer(_parse(result.stdout), result.stderr)
+
+
+def _make_view(folder: Path, repo: GitRepository, refs: Mapping[str, str]) -> None:
+    (folder / "refs").mkdir()
+    (folder / "HEAD").write_text("ref: refs/heads/none\n")
+    # The included configuration brings what reaching the remote may need (http.*); format and hooks stay ours.
+    quoted = str(repo.common_dir / "config").replace("\\", "\\\\").replace('"', '\\"')
+    (folder / "config").write_text(
+        f'[include]\n\tpath = "{quoted}"\n[core]\n\trepositoryformatversion = 1\n\tbare = true\n'
+        f"[extensions]\n\tobjectformat = {repo.object_format}\n"
+    )
+    lines = [f"{check_oid(oid)} {check_ref_name(name)}\n" for name, oid in sorted(refs.items())]
+    (folder / "packed-refs").write_text("# pack-refs with: sorted \n" + "".join(lines))
+
+
+def _view_environment(folder: Path, repo: GitRepository) -> dict[str, str]:
+    env = {"GIT_DIR": str(folder), "GIT_OBJECT_DIRECTORY": str(repo.common_dir / "objects")}
+    shallow = repo.common_dir / "shallow"
+    return env | ({"GIT_SHALLOW_FILE": str(shallow)} if shallow.exists() else {})
+
+
+def _parse(porcelain: bytes) -> dict[str, RefAnswer]:
+    """Read the lines ``<flag> TAB <from>:<to> TAB <summary> (<reason>)``; all others are talk."""
+    answers: dict[str, RefAnswer] = {}
+    for line in os.fsdecode(porcelain).splitlines():
+        flag, *rest = line.split("\t")
+        if len(flag) != 1 or len(rest) != 2:  # noqa: PLR2004
+            continue
+        name = rest[0].partition(":")[2]
+        accepted = flag in _ACCEPTED_FLAGS
+        reason = "" if accepted else mask_credentials(rest[1].strip())
+        answers[name] = RefAnswer(accepted, reason)
+    return answers

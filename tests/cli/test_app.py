@@ -1,0 +1,112 @@
+"""The root: version, usage errors, interruption, pipes, terminals."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cas import __version__
+
+
+def test_version_is_the_package_s(cas):
+    assert cas.ok("--version").out == f"cas {__version__}\n"
+    assert cas.ok("--json", "--version").json == {"version": __version__}
+
+
+def test_unknown_verb_names_near_ones(cas):
+    ended = cas("comit")
+    assert ended.code == 2
+    assert ended.err.splitlines()[0] == "error: There is no command 'comit'. Did you mean commit?"
+
+
+@pytest.mark.parametrize(
+    "words", [("list", "--nothing"), ("commit",), ("show",), ("list", "--limit", "x"), ("-o", "x", "list")]
+)
+def test_usage_error_ends_with_its_code_and_the_way_to_help(cas, words):
+    ended = cas(*words)
+    assert ended.code == 2
+    assert ended.out == ""
+    assert "--help` shows how it is used." in ended.err
+
+
+def test_usage_error_with_json_is_one_document_on_stderr(cas):
+    ended = cas("list", "--nothing", "--json")
+    assert (ended.code, ended.error["kind"], ended.error["exit_code"]) == (2, "usage", 2)
+
+
+def test_quiet_leaves_out_remarks_but_not_errors(store, commit):
+    commit()
+    assert store.ok("verify", "--quiet").err == ""
+    assert store("show", "nothing", "-q").err.startswith("error: ")
+
+
+def test_interrupt_ends_with_130_and_leaves_the_store_usable(store, commit, monkeypatch):
+    from cas import ArtifactStore
+
+    commit()
+
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArtifactStore, "verify", interrupted)
+        ended = store("verify")
+    assert (ended.code, ended.err) == (130, "error: interrupted\n")
+    store.ok("verify")
+
+
+def test_interrupt_signal_ends_a_process_with_130(spawn):
+    process = spawn("scan", "/dev/stdin", stdin=subprocess.PIPE)
+    process.stdin.write(b"x" * 200_000)  # more than a pipe holds: it is being read when this returns
+    process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == b"error: interrupted\n"
+
+
+def test_reader_that_goes_away_ends_quietly(store, commit, spawn):
+    commit(content="line\n" * 400_000)
+    process = spawn("cat", "latest", "trades.csv")
+    process.stdout.read(10)
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
+    assert err == b""
+
+
+def on_terminal(words, place, environ):
+    """Run `cas` with stdout and stderr on one pseudo terminal; return what it showed."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", *words],
+        stdout=slave,
+        stderr=slave,
+        cwd=place,
+        env={**os.environ, **environ},
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while chunk := os.read(master, 65536):
+            shown += chunk
+    except OSError:
+        shown += b""  # Linux tells the end of a terminal by an error
+    os.close(master)
+    return process.wait(timeout=60), shown.decode()
+
+
+def test_terminal_gets_color_and_a_bar_and_no_color_takes_both_colors_away(store, commit, place):
+    commit()
+    code, shown = on_terminal(["verify"], place, {"TERM": "xterm", "COLUMNS": "100"})
+    assert code == 0
+    assert "\x1b[32mok: " in shown
+    assert "blobs" in shown
+    assert "2/2" in shown
+    _, shown = on_terminal(["list"], place, {"TERM": "xterm", "NO_COLOR": "1"})
+    assert "\x1b" not in shown
+    assert "abc123" in shown

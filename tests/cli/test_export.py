@@ -1,0 +1,139 @@
+"""`cas export`, its status and its proof."""
+
+import fcntl
+
+import pytest
+
+from gitexport.lease import LEASE_FILE
+
+
+@pytest.fixture
+def repository(store, git, place, monkeypatch):
+    """A repository with a remote, as the target of exports."""
+    git("init", "--quiet", "--bare", "remote.git")
+    git("init", "--quiet", "--bare", "runs.git")
+    git("remote", "add", "origin", str(place / "remote.git"), folder="runs.git")
+    (place / "cas.toml").write_text('repo_path = "runs.git"\nstore_path = ".cas"\n')
+    return store
+
+
+def test_export_brings_the_promised_commit_into_git_and_pushes_it(repository, commit, git):
+    made = commit()
+    ended = repository.ok("export")
+    assert "exported 1 commit" in ended.out
+    assert "pushed 1" in ended.out
+    for folder in ("runs.git", "remote.git"):
+        assert git("rev-parse", made["branch"], folder=folder) == made["commit_sha"]
+        assert git("rev-parse", "corr_abc123^{commit}", folder=folder) == made["commit_sha"]
+    assert repository.ok("show", "abc123", "--json").json["export_state"] == "pushed"
+
+
+def test_export_run_is_the_same_as_export_alone(repository, commit):
+    commit()
+    assert repository.ok("export", "run", "--json").json["exported"] == 1
+
+
+def test_export_again_has_nothing_to_do(repository, commit):
+    commit()
+    repository.ok("export")
+    assert repository.ok("export", "--json").json["exported"] == 0
+
+
+def test_export_without_push_leaves_the_remote_alone(repository, commit, git):
+    commit()
+    repository.ok("export", "--no-push")
+    assert git("for-each-ref", folder="remote.git") == ""
+    assert repository.ok("export", "status", "--json").json["awaiting_push"] == 1
+
+
+def test_export_limit_ends_pending(repository, commit):
+    commit("one")
+    commit("two", content="2\n")
+    ended = repository("export", "--limit", "1", "--no-push")
+    assert ended.code == 8
+    assert "1 still queued; run `cas export` again" in ended.out
+
+
+def test_export_only_takes_the_named_run(repository, commit):
+    commit("one", task="t1")
+    commit("two", task="t2")
+    assert repository("export", "--only", "two", "--json").json["exported"] == 1
+    states = {
+        run["correlation_id"]: run["export_state"] for run in repository.ok("list", "--json").json["runs"]
+    }
+    assert states == {"one": "queued", "two": "pushed"}
+
+
+def test_export_dry_run_writes_nothing(repository, commit, git):
+    commit()
+    ended = repository.ok("export", "--dry-run")
+    assert ended.out.startswith("would export 1 commit")
+    assert git("for-each-ref", folder="runs.git") == ""
+
+
+def test_export_without_a_repository_ends_failed_with_a_way_out(store, commit):
+    commit()
+    ended = store("export")
+    assert ended.code == 9
+    assert "is not a git repository" in ended.err
+    assert "hint: " in ended.err
+
+
+def test_export_branch_that_git_knows_otherwise_is_parked_with_a_reason(repository, commit, git, place):
+    made = commit()
+    git("init", "--quiet", "work")
+    author = ("-c", "user.name=p", "-c", "user.email=p@example.com")
+    git(*author, "commit", "--quiet", "--allow-empty", "-m", "mine", folder="work")
+    git("push", "--quiet", str(place / "runs.git"), f"HEAD:refs/heads/{made['branch']}", folder="work")
+    ended = repository("export")
+    assert ended.code == 9
+    assert "1 parked" in ended.out
+    status = repository.ok("export", "status")
+    assert made["branch"] in repository.ok("export", "status", "--json").json["parked"][0]["branch"]
+    assert "--retry-parked" in status.err
+    git("update-ref", "-d", f"refs/heads/{made['branch']}", folder="runs.git")
+    repository.ok("export", "--retry-parked")
+
+
+def test_export_while_another_runs_ends_with_lease_held(repository, commit, place):
+    commit()
+    with (place / ".cas" / LEASE_FILE).open("a+") as lease:
+        fcntl.flock(lease, fcntl.LOCK_EX)
+        ended = repository("export", "--json")
+    assert ended.code == 10
+    assert ended.error["kind"] == "lease_held"
+    repository.ok("export", "--wait", "1s")
+
+
+def test_export_status_tells_queue_and_times(repository, commit, clock):
+    commit()
+    assert "queued for git  1" in repository.ok("export", "status").out
+    repository.ok("export")
+    clock.advance(120)
+    out = repository.ok("export", "status").out
+    assert "queued for git  0" in out
+    assert "last push       2 min ago" in out
+
+
+def test_export_verify_agrees_and_then_finds_a_moved_tag(repository, commit, git):
+    commit("one")
+    commit("two", content="2\n")
+    repository.ok("export")
+    assert repository.ok("export", "verify", "--remote").out.startswith("ok: git holds what the store holds")
+    git("tag", "--force", "corr_one", "corr_two^{commit}", folder="runs.git")
+    ended = repository("export", "verify", "--json")
+    assert ended.code == 7
+    assert "refs/tags/corr_one" in {fault["subject"] for fault in ended.json["faults"]}
+    assert "corr_one" in repository("export", "verify").out
+
+
+def test_export_verify_tells_what_is_not_exported(repository, commit):
+    commit()
+    assert "not exported yet" in repository.ok("export", "verify").err
+
+
+def test_export_switch_after_the_further_command_counts(repository, commit, place):
+    commit()
+    (place / "elsewhere").mkdir()
+    assert repository("export", "status", "--store", "elsewhere").code == 3
+    assert repository("export", "--store", "elsewhere", "status").code == 3

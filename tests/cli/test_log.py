@@ -1,0 +1,32 @@
+"""`cas log`."""
+
+
+def test_log_branch_shows_commits_newest_first(store, commit):
+    commit("one")
+    commit("two", content="2\n")
+    steps = store.ok("log", "ai/generated/wf_rsi/t1", "--json").json["steps"]
+    assert [step["correlation_id"] for step in steps] == ["two", "one"]
+    assert steps[0]["parent"] == steps[1]["commit_sha"]
+
+
+def test_log_run_shows_its_branch(store, commit):
+    commit("one")
+    ended = store.ok("log", "one")
+    assert "branch ai/generated/wf_rsi/t1" in ended.err
+    assert "one, revision 1" in ended.out
+
+
+def test_log_rollback_shows_the_reason(store, commit):
+    commit("one")
+    store.ok("revert", "corr_one", "--reason", "live loss")
+    assert "rollback to corr_one: live loss" in store.ok("log", "main").out
+
+
+def test_log_limit_keeps_the_newest(store, commit):
+    commit("one")
+    commit("two", content="2\n")
+    assert len(store.ok("log", "two", "--limit", "1", "--json").json["steps"]) == 1
+
+
+def test_log_unknown_branch_ends_with_not_found(store):
+    assert store("log", "nothing").code == 3

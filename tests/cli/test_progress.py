@@ -1,0 +1,51 @@
+"""Progress as lines, and as a bar."""
+
+import io
+
+from rich.console import Console
+
+from cli.progress import BarProgress, LineProgress
+
+
+class Seconds:
+    """A clock in seconds."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_line_progress_tells_begin_end_and_every_ten_seconds():
+    lines, clock = [], Seconds()
+    progress = LineProgress(lines.append, clock)
+    for done in range(101):
+        progress("export", done, 100)
+        clock.now += 0.5
+    assert lines[0] == "export: 0 of 100"
+    assert lines[-1] == "export: 100 of 100"
+    assert len(lines) == 6
+    assert lines[1] == "export: 20 of 100, 2/s, 40 s left"
+
+
+def test_line_progress_new_phase_begins_anew():
+    lines = []
+    progress = LineProgress(lines.append, Seconds())
+    progress("export", 1, 1)
+    progress("export", 1, 1)
+    progress("push", 0, 2)
+    assert lines == ["export: 1 of 1", "push: 0 of 2"]
+
+
+def test_bar_progress_draws_phase_share_and_leaves_nothing():
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, color_system=None)
+    with BarProgress(console) as progress:
+        progress("export", 0, 10)
+        progress("export", 4, 10)
+        progress("push", 1, 0)
+    drawn = screen.getvalue()
+    assert "export" in drawn
+    assert "4/10" in drawn
+    assert drawn.endswith(("\x1b[2K", "\x1b[1A\x1b[2K"))

@@ -1,0 +1,662 @@
+"""Refs moved in one transaction: the packed short cut, git's own way, races with a living git, kills and leftovers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cas.errors import ConflictError, GitCommandFailedError, IntegrityError, InvalidNameError, StateError
+from cas.objects import Person, commit_bytes, object_id
+from gitexport.git import GitOptions
+from gitexport.packedrefs import HEADER, PackedEdit, PackedRefs
+from gitexport.reflocks import JOURNAL_NAME, LOCK_TEXT, TEMPORARY_NAME
+from gitexport.refs import RefChange, read_refs, sweep_ref_leftovers, update_refs
+from gitexport.repository import GitRepository
+
+ROOT = Path(__file__).parents[2]
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@example.com",
+    "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@example.com",
+    "LC_ALL": "C",
+}
+BRANCH = "refs/heads/ai/generated/w/t"
+
+
+def git(directory, *args, stdin="", check=True):
+    done = subprocess.run(
+        ["git", *args],
+        cwd=directory,
+        env=CLEAN,
+        input=stdin,
+        capture_output=True,
+        check=False,
+        timeout=60,
+        text=True,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout.strip() if check else done.returncode
+
+
+def commit(directory, text="x", *parents):
+    tree = git(directory, "mktree")
+    return git(directory, "commit-tree", tree, *(word for p in parents for word in ("-p", p)), stdin=text)
+
+
+def tag(directory, target):
+    text = f"object {target}\ntype commit\ntag t\ntagger a <a@example.com> 1 +0000\n\nm\n"
+    return git(directory, "mktag", stdin=text)
+
+
+@pytest.fixture(params=["sha1", "sha256"])
+def bare(request, tmp_path):
+    return GitRepository.create_bare(tmp_path / "bare.git", request.param)
+
+
+@pytest.fixture
+def repo(tmp_path):
+    return GitRepository.create_bare(tmp_path / "repo.git")
+
+
+def packed(repo):
+    path = repo.common_dir / "packed-refs"
+    return path.read_text() if path.exists() else ""
+
+
+def loose(repo):
+    return sorted(
+        str(p.relative_to(repo.common_dir)) for p in (repo.common_dir / "refs").rglob("*") if p.is_file()
+    )
+
+
+def values(repo):
+    return {name: value.oid for name, value in repo.list_refs().items()}
+
+
+def leftovers(repo):
+    names = [
+        path.name
+        for path in repo.common_dir.rglob("*")
+        if path.suffix in {".lock", ".journal", ".cas", ".new"}
+    ]
+    return sorted(names)
+
+
+def fill_packed(repo, count, oid):
+    lines = sorted(f"{oid} refs/tags/filling_{number:060d}\n" for number in range(count))
+    (repo.common_dir / "packed-refs").write_bytes(HEADER + "".join(lines).encode())
+
+
+def test_new_refs_are_written_as_git_pack_refs_would(bare):
+    oid = commit(bare.path)
+    annotated = tag(bare.path, oid)
+    nested = tag(bare.path, oid)
+    changes = [RefChange(f"refs/heads/ai/generated/w{n % 7}/t{n}", None, oid) for n in range(60)]
+    changes += [RefChange(f"refs/tags/corr_{n}", None, annotated) for n in range(60)]
+    changes.append(RefChange("refs/tags/nested", None, nested))
+    update_refs(bare, changes)
+    assert loose(bare) == []
+    ours = packed(bare)
+    git(bare.path, "update-ref", "refs/heads/zz", oid)
+    git(bare.path, "pack-refs", "--all", "--prune")
+    assert packed(bare).replace(f"{oid} refs/heads/zz\n", "") == ours
+    git(bare.path, "update-ref", "-d", "refs/heads/zz")
+    assert values(bare) == {change.name: change.new_oid for change in changes}
+    assert bare.fsck_strict() == ()
+    assert leftovers(bare) == []
+
+
+def test_batch_repeated_changes_nothing(bare):
+    oid = commit(bare.path)
+    changes = [RefChange(BRANCH, None, oid), RefChange("refs/tags/t", None, tag(bare.path, oid))]
+    update_refs(bare, changes)
+    before = (bare.common_dir / "packed-refs").stat()
+    update_refs(bare, changes)
+    assert os.path.samestat(before, (bare.common_dir / "packed-refs").stat())
+
+
+def test_packed_branch_moves_from_its_expected_value_only(bare):
+    first = commit(bare.path, "1")
+    second = commit(bare.path, "2", first)
+    update_refs(bare, [RefChange(BRANCH, None, first), RefChange("refs/tags/a", None, tag(bare.path, first))])
+    update_refs(
+        bare, [RefChange(BRANCH, first, second), RefChange("refs/tags/b", None, tag(bare.path, second))]
+    )
+    assert loose(bare) == []
+    assert values(bare)[BRANCH] == second
+    for change in (RefChange(BRANCH, first, first), RefChange(BRANCH, None, first)):
+        with pytest.raises(ConflictError) as caught:
+            update_refs(bare, [RefChange("refs/heads/other", None, first), change])
+        assert caught.value.subject == BRANCH
+    with pytest.raises(ConflictError):
+        update_refs(bare, [RefChange("refs/heads/gone", first, second)])
+    assert "refs/heads/other" not in values(bare)
+    assert bare.fsck_strict() == ()
+
+
+def test_loose_branch_moves_by_git_and_keeps_the_batch_together(bare):
+    first, second = commit(bare.path, "1"), commit(bare.path, "2")
+    git(bare.path, "update-ref", BRANCH, first)
+    update_refs(bare, [RefChange(BRANCH, first, second), RefChange("refs/tags/new", None, first)])
+    assert values(bare) == {BRANCH: second, "refs/tags/new": first}
+    with pytest.raises(ConflictError):
+        update_refs(bare, [RefChange(BRANCH, first, first), RefChange("refs/tags/more", None, first)])
+    assert "refs/tags/more" not in values(bare)
+    assert leftovers(bare) == []
+
+
+def test_big_batch_with_a_loose_ref_packs_first(repo):
+    first, second = commit(repo.path, "1"), commit(repo.path, "2")
+    git(repo.path, "update-ref", BRANCH, first)
+    changes = [
+        RefChange(BRANCH, first, second),
+        *(RefChange(f"refs/tags/t{n}", None, first) for n in range(60)),
+    ]
+    update_refs(repo, changes)
+    assert loose(repo) == []
+    assert values(repo) == {change.name: change.new_oid for change in changes}
+
+
+def test_refs_are_deleted_by_git(bare):
+    oid = commit(bare.path)
+    update_refs(bare, [RefChange(BRANCH, None, oid), RefChange("refs/heads/b", None, oid)])
+    update_refs(bare, [RefChange(BRANCH, oid, None)])
+    assert values(bare) == {"refs/heads/b": oid}
+    update_refs(bare, [RefChange(BRANCH, oid, None)])
+
+
+def test_few_refs_in_a_large_file_become_loose_files(repo):
+    oid = commit(repo.path)
+    fill_packed(repo, 42_000, oid)
+    update_refs(repo, [RefChange(BRANCH, None, oid)])
+    assert loose(repo) == [BRANCH]
+    update_refs(repo, [RefChange(f"refs/tags/t{n}", None, oid) for n in range(60)])
+    assert loose(repo) == [BRANCH]
+    assert read_refs(repo, [BRANCH, "refs/tags/t3"]) == {BRANCH: oid, "refs/tags/t3": oid}
+
+
+def test_branch_with_a_log_moves_with_an_entry_in_it(tmp_path):
+    repo = GitRepository.create(tmp_path / "r")
+    first, second = commit(repo.path, "1"), commit(repo.path, "2")
+    git(repo.path, "update-ref", "--create-reflog", BRANCH, first)
+    git(repo.path, "pack-refs", "--all", "--prune")
+    update_refs(repo, [RefChange(BRANCH, first, second)])
+    assert [line.split()[0] for line in git(repo.path, "reflog", "show", BRANCH).splitlines()] == [
+        second[:7],
+        first[:7],
+    ]
+    update_refs(repo, [RefChange("refs/heads/quiet", None, first)])
+    assert not (repo.common_dir / "logs" / "refs" / "heads" / "quiet").exists()
+
+
+@pytest.mark.parametrize("pack", [False, True])
+@pytest.mark.parametrize(
+    ("present", "wanted"),
+    [
+        ("refs/heads/ai", BRANCH),
+        ("refs/heads/ai/generated", BRANCH),
+        ("refs/heads/ai/generated/w", BRANCH),
+        (BRANCH + "/inside", BRANCH),
+    ],
+)
+def test_ref_in_the_way_is_named(repo, pack, present, wanted):
+    oid = commit(repo.path)
+    git(repo.path, "update-ref", present, oid)
+    if pack:
+        git(repo.path, "pack-refs", "--all", "--prune")
+    before = packed(repo)
+    with pytest.raises(ConflictError) as caught:
+        update_refs(repo, [RefChange("refs/tags/t", None, oid), RefChange(wanted, None, oid)])
+    assert caught.value.subject == present
+    assert wanted in caught.value.message
+    assert packed(repo) == before
+
+
+def test_refs_of_one_batch_that_exclude_each_other_are_refused(repo):
+    oid = commit(repo.path)
+    with pytest.raises(ConflictError):
+        update_refs(repo, [RefChange("refs/heads/a/b/c", None, oid), RefChange("refs/heads/a", None, oid)])
+    assert values(repo) == {}
+    similar = ["refs/heads/a/b", "refs/heads/a-b", "refs/heads/a.b/c", "refs/heads/a.c", "refs/heads/ab"]
+    update_refs(repo, [RefChange(name, None, oid) for name in similar])
+    assert sorted(values(repo)) == sorted(similar)
+
+
+def test_empty_folders_left_by_deleted_refs_do_not_matter(repo):
+    oid = commit(repo.path)
+    (repo.common_dir / BRANCH / "empty" / "deeper").mkdir(parents=True)
+    update_refs(repo, [RefChange(BRANCH, None, oid)])
+    assert values(repo) == {BRANCH: oid}
+
+
+def test_bad_input_is_refused_before_anything_happens(repo):
+    oid = commit(repo.path)
+    blob = git(repo.path, "hash-object", "-w", "--stdin", stdin="b")
+    with pytest.raises(InvalidNameError):
+        update_refs(repo, [RefChange("refs/heads/a..b", None, oid)])
+    with pytest.raises(IntegrityError):
+        update_refs(repo, [RefChange("refs/heads/a", None, "not an oid")])
+    with pytest.raises(StateError):
+        update_refs(repo, [RefChange("refs/heads/a", None, oid), RefChange("refs/heads/a", None, oid)])
+    for bad in (blob, "1" * 40, tag(repo.path, oid)):
+        with pytest.raises(IntegrityError) as caught:
+            update_refs(repo, [RefChange("refs/tags/fine", None, oid), RefChange("refs/heads/a", None, bad)])
+        assert caught.value.subject == "refs/heads/a"
+    update_refs(repo, [])
+    assert values(repo) == {}
+
+
+def test_symbolic_ref_under_our_name_is_left_alone(repo):
+    oid, other = commit(repo.path, "1"), commit(repo.path, "2")
+    git(repo.path, "update-ref", "refs/heads/main", oid)
+    git(repo.path, "symbolic-ref", BRANCH, "refs/heads/main")
+    with pytest.raises(ConflictError) as caught:
+        update_refs(repo, [RefChange(BRANCH, oid, other)])
+    assert caught.value.subject == BRANCH
+    assert values(repo)["refs/heads/main"] == oid
+    assert read_refs(repo, [BRANCH]) == {BRANCH: oid}
+
+
+@pytest.mark.parametrize("header", [b"", b"# pack-refs with: peeled \n"])
+def test_packed_refs_of_a_foreign_form_is_left_to_git(repo, header):
+    oid = commit(repo.path)
+    annotated = tag(repo.path, oid)
+    lines = f"{oid} refs/heads/old\n{annotated} refs/tags/t\n".encode()
+    (repo.common_dir / "packed-refs").write_bytes(header + lines)
+    update_refs(repo, [RefChange("refs/heads/new", None, oid)])
+    assert values(repo) == {"refs/heads/new": oid, "refs/heads/old": oid, "refs/tags/t": annotated}
+    assert read_refs(repo, ["refs/tags/t", "refs/heads/x"]) == {"refs/tags/t": annotated}
+
+
+def test_packed_refs_behind_a_symbolic_link_is_left_to_git(repo, tmp_path):
+    oid = commit(repo.path)
+    (tmp_path / "elsewhere").write_bytes(HEADER)
+    (repo.common_dir / "packed-refs").symlink_to(tmp_path / "elsewhere")
+    update_refs(repo, [RefChange("refs/heads/new", None, oid)])
+    assert (repo.common_dir / "packed-refs").is_symlink()
+    assert values(repo) == {"refs/heads/new": oid}
+
+
+def test_permissions_of_the_file_are_kept(repo):
+    oid = commit(repo.path)
+    update_refs(repo, [RefChange("refs/heads/a", None, oid)])
+    (repo.common_dir / "packed-refs").chmod(0o664)
+    update_refs(repo, [RefChange("refs/heads/b", None, oid)])
+    assert (repo.common_dir / "packed-refs").stat().st_mode & 0o777 == 0o664
+
+
+def test_refs_of_a_linked_work_tree_go_to_the_common_directory(tmp_path):
+    main = GitRepository.create(tmp_path / "r")
+    oid = commit(main.path)
+    git(main.path, "update-ref", "refs/heads/main", oid)
+    git(main.path, "worktree", "add", "-q", str(tmp_path / "linked"), "-b", "side")
+    linked = GitRepository.open(tmp_path / "linked")
+    update_refs(linked, [RefChange(BRANCH, None, oid)])
+    assert values(main)[BRANCH] == oid
+    assert not (linked.git_dir / "packed-refs").exists()
+
+
+def test_refs_are_read_like_git_reads_them(bare):
+    first, second = commit(bare.path, "1"), commit(bare.path, "2")
+    update_refs(bare, [RefChange(f"refs/tags/t{n}", None, first) for n in range(200)])
+    git(bare.path, "update-ref", "refs/tags/t7", second)
+    names = [BRANCH, *(f"refs/tags/t{n}" for n in range(210))]
+    assert read_refs(bare, names) == {name: value.oid for name, value in bare.read_refs(names).items()}
+    assert read_refs(bare, ["refs/tags/t7"]) == {"refs/tags/t7": second}
+
+
+# ---- other programs at work -----------------------------------------------------------------------------------------
+
+
+def test_lock_of_another_program_is_waited_for_and_never_removed(repo):
+    oid = commit(repo.path)
+    locks = [repo.common_dir / "refs" / "heads" / "ai.lock", repo.common_dir / "refs" / "tags" / "t.lock"]
+    for lock in locks:
+        lock.touch()
+    with pytest.raises(GitCommandFailedError) as caught:
+        update_refs(repo, [RefChange("refs/tags/t", None, oid), RefChange(BRANCH, None, oid)])
+    assert (caught.value.kind, caught.value.retryable) == ("ref_locked", True)
+    assert caught.value.subject in map(str, locks)
+    assert caught.value.hint
+    assert all(lock.exists() for lock in locks)
+    assert values(repo) == {}
+
+
+HOOKS = {}
+sys.addaudithook(lambda event, args: HOOKS[event](args) if event in HOOKS else None)
+
+
+@pytest.fixture
+def at():
+    """Call something once, in the moment an audited operation is about to happen."""
+
+    def arm(event, when, action):
+        def fire(args):
+            if when(args):
+                HOOKS.pop(event)
+                action()
+
+        HOOKS[event] = fire
+
+    yield arm
+    HOOKS.clear()
+
+
+def publishing(args):
+    return Path(args[0]).name == TEMPORARY_NAME
+
+
+def test_ref_made_by_git_in_the_moment_of_the_rename_stands(repo, at):
+    ours, theirs = commit(repo.path, "ours"), commit(repo.path, "theirs")
+    at("os.rename", publishing, lambda: git(repo.path, "update-ref", BRANCH, theirs))
+    with pytest.raises(ConflictError, match="same moment") as caught:
+        update_refs(repo, [RefChange(BRANCH, None, ours), RefChange("refs/tags/t", None, ours)])
+    assert caught.value.subject == BRANCH
+    assert values(repo) == {BRANCH: theirs, "refs/tags/t": ours}
+    assert leftovers(repo) == []
+
+
+def test_same_ref_made_by_git_in_the_moment_of_the_rename_is_no_conflict(repo, at):
+    ours = commit(repo.path, "ours")
+    at("os.rename", publishing, lambda: git(repo.path, "update-ref", BRANCH, ours))
+    update_refs(repo, [RefChange(BRANCH, None, ours)])
+    assert values(repo) == {BRANCH: ours}
+
+
+def test_git_in_the_middle_of_its_move_during_the_rename_is_waited_for(repo, at):
+    ours = commit(repo.path, "ours")
+    built_on_ours, foreign = commit(repo.path, "child", ours), commit(repo.path, "foreign")
+    for number, (theirs, refused) in enumerate([(built_on_ours, False), (foreign, True)]):
+        name = f"refs/heads/n{number}"
+        lock = repo.common_dir / f"{name}.lock"
+
+        def begin(lock=lock, theirs=theirs):
+            lock.write_text(f"{theirs}\n")
+            end = threading.Thread(target=os.rename, args=(lock, lock.with_suffix("")))
+            at("os.remove", lambda args: str(args[0]).endswith("packed-refs.lock"), end.start)
+
+        at("os.rename", publishing, begin)
+        if refused:
+            with pytest.raises(ConflictError, match="same moment"):
+                update_refs(repo, [RefChange(name, None, ours)])
+        else:
+            update_refs(repo, [RefChange(name, None, ours)])
+        assert values(repo)[name] == theirs
+
+
+def test_folder_made_a_ref_by_git_in_the_moment_of_the_rename_is_reported(repo, at):
+    oid = commit(repo.path)
+    at("os.rename", publishing, lambda: git(repo.path, "update-ref", "refs/heads/ai", oid))
+    with pytest.raises(ConflictError) as caught:
+        update_refs(repo, [RefChange(BRANCH, None, oid)])
+    assert caught.value.subject == "refs/heads/ai"
+
+
+def test_packed_refs_rewritten_by_git_before_our_lock_loses_nothing(repo, at):
+    first, second = commit(repo.path, "1"), commit(repo.path, "2")
+    update_refs(repo, [RefChange("refs/heads/a", None, first)])
+
+    def interfere():
+        git(repo.path, "update-ref", "refs/heads/b", second)
+        git(repo.path, "pack-refs", "--all", "--prune")
+        git(repo.path, "update-ref", "-d", "refs/heads/a")
+
+    at("open", lambda args: str(args[0]).endswith("packed-refs.lock"), interfere)
+    update_refs(repo, [RefChange(BRANCH, None, first)])
+    assert values(repo) == {BRANCH: first, "refs/heads/b": second}
+
+
+class Contest:
+    """Somebody using git on the same branches, and a record of who moved what with success."""
+
+    def __init__(self, repo, names):
+        self.repo = repo
+        self.names = names
+        self.moved = {"ours": [], "git": []}
+        self.stop = threading.Event()
+        self.threads = [threading.Thread(target=self.move), threading.Thread(target=self.pack)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *args):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+    def move(self):
+        number = 0
+        while not self.stop.is_set():
+            number += 1
+            name = self.names[number % len(self.names)]
+            old = git(self.repo.path, "rev-parse", name)
+            new = commit(self.repo.path, f"git {number}", old)
+            if git(self.repo.path, "update-ref", name, new, old, check=False) == 0:
+                self.moved["git"].append((name, new))
+
+    def pack(self):
+        while not self.stop.is_set():
+            git(self.repo.path, "pack-refs", "--all", "--prune", check=False)
+
+    def lost(self):
+        chains = {name: set(git(self.repo.path, "rev-list", name).split()) for name in self.names}
+        return [
+            (who, oid) for who, moves in self.moved.items() for name, oid in moves if oid not in chains[name]
+        ]
+
+
+def quick_commit(repo, parent, number):
+    """Write a child commit without starting git, to be quick enough to win races against it."""
+    tree = object_id("tree", b"")
+    data = commit_bytes(tree, [bytes.fromhex(parent)], Person("a", "a@example.com"), number, f"ours {number}")
+    oid = object_id("commit", data).hex()
+    path = repo.common_dir / "objects" / oid[:2] / oid[2:]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(zlib.compress(b"commit %d\0" % len(data) + data))
+    return oid
+
+
+def test_increments_by_git_and_by_us_are_never_lost(repo):
+    start = commit(repo.path, "start")
+    names = ["refs/heads/shared/a", "refs/heads/shared/b"]
+    update_refs(repo, [RefChange(name, None, start) for name in names])
+    with Contest(repo, names) as contest:
+        for number in range(120):
+            name = names[number % 2]
+            old = read_refs(repo, names)[name]
+            new = quick_commit(repo, old, number)
+            with contextlib.suppress(ConflictError, GitCommandFailedError):
+                update_refs(repo, [RefChange(name, old, new)])
+                contest.moved["ours"].append((name, new))
+    assert contest.lost() == []
+    assert contest.moved["git"]
+    assert contest.moved["ours"]
+    assert repo.fsck_strict() == ()
+    assert leftovers(repo) == []
+
+
+# ---- kills and leftovers --------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from gitexport.refs import RefChange, update_refs
+from gitexport.repository import GitRepository
+path, oid, step = sys.argv[1], sys.argv[2], int(sys.argv[3])
+repo = GitRepository.open(Path(path))
+changes = [RefChange(f"refs/tags/t{n}", None, oid) for n in range(100)]
+changes.append(RefChange("refs/heads/ai/generated/w/t", None, oid))
+count = 0
+def hook(event, args):
+    global count
+    if event in ("open", "os.rename", "os.remove") and str(path) in str(args[0]):
+        count += 1
+        if count == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+update_refs(repo, changes)
+print(count)
+"""
+
+
+def run_killed(repo, oid, step):
+    return subprocess.run(
+        [sys.executable, "-c", KILLED, str(repo.path), oid, str(step)],
+        env=CLEAN
+        | {"PYTHONPATH": os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)])},
+        capture_output=True,
+        check=False,
+        timeout=60,
+        text=True,
+    )
+
+
+def test_killed_anywhere_moves_all_refs_or_none_and_the_next_run_completes(tmp_path):
+    whole = GitRepository.create_bare(tmp_path / "whole")
+    finished = run_killed(whole, commit(whole.path), -1)
+    assert finished.returncode == 0, finished.stderr
+    steps = int(finished.stdout)
+    assert steps >= 5
+    for step in range(1, steps + 1):
+        repo = GitRepository.create_bare(tmp_path / f"killed{step}")
+        oid = commit(repo.path)
+        assert run_killed(repo, oid, step).returncode == -9
+        assert len(values(repo)) in (0, 101)
+        again = [RefChange(f"refs/tags/t{n}", None, oid) for n in range(100)]
+        update_refs(repo, [*again, RefChange(BRANCH, None, oid)])
+        assert len(values(repo)) == 101
+        assert leftovers(repo) == []
+        assert repo.fsck_strict() == ()
+
+
+def test_own_stale_lock_is_removed_and_a_living_one_is_not(repo):
+    oid = commit(repo.path)
+    lock = repo.common_dir / "packed-refs.lock"
+    lock.write_bytes(LOCK_TEXT)
+    assert sweep_ref_leftovers(repo) == [lock]
+    lock.write_bytes(LOCK_TEXT)
+    update_refs(repo, [RefChange(BRANCH, None, oid)])
+    assert leftovers(repo) == []
+    lock.write_bytes(LOCK_TEXT)
+    with lock.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert sweep_ref_leftovers(repo) == []
+        assert lock.exists()
+    lock.write_bytes(b"")  # as git's own looks
+    assert sweep_ref_leftovers(repo) == []
+    assert lock.exists()
+
+
+def test_locks_of_our_killed_git_are_told_from_those_of_others(repo):
+    oid, other = commit(repo.path, "1"), commit(repo.path, "2")
+    heads = repo.common_dir / "refs" / "heads"
+    journal = repo.common_dir / JOURNAL_NAME
+    moves = "".join(f"{oid} refs/heads/{name}\n" for name in ("ours", "theirs", "old", "absent"))
+    journal.write_text("cas-gitexport: moving refs by git update-ref\n" + moves)
+    (heads / "ours.lock").write_text(f"{oid}\n")
+    (heads / "theirs.lock").write_text(f"{other}\n")
+    (heads / "old.lock").touch()
+    os.utime(heads / "old.lock", (1, 1))
+    (heads / "unnamed.lock").write_text(f"{oid}\n")
+    removed = sweep_ref_leftovers(repo)
+    assert {path.name for path in removed} == {"ours.lock", "old.lock", JOURNAL_NAME}
+    assert leftovers(repo) == ["theirs.lock", "unnamed.lock"]
+
+
+def test_young_empty_lock_is_reported_until_it_is_known_to_be_dead(repo):
+    oid = commit(repo.path)
+    lock = repo.common_dir / "refs" / "heads" / "x.lock"
+    lock.touch()
+    journal = repo.common_dir / JOURNAL_NAME
+    journal.write_text(f"cas-gitexport: moving refs by git update-ref\n{oid} refs/heads/x\n")
+    with pytest.raises(GitCommandFailedError) as caught:
+        update_refs(repo, [RefChange("refs/heads/x", None, oid)])
+    assert (caught.value.kind, caught.value.subject) == ("ref_locked", str(lock))
+    os.utime(lock, (1, 1))
+    update_refs(repo, [RefChange("refs/heads/x", None, oid)])
+    assert values(repo) == {"refs/heads/x": oid}
+    assert leftovers(repo) == []
+
+
+def test_journal_cut_short_is_dropped(repo):
+    journal = repo.common_dir / JOURNAL_NAME
+    journal.write_text("cas-gitexp")
+    assert sweep_ref_leftovers(repo) == [journal]
+
+
+def test_git_killed_by_the_time_limit_leaves_no_lock_that_blocks_the_next_run(repo):
+    oid, new = commit(repo.path, "1"), commit(repo.path, "2")
+    names = [f"refs/heads/w/t{number}" for number in range(2500)]
+    repo.update_refs([RefChange(name, None, oid) for name in names])
+    hasty = GitRepository.open(repo.path, GitOptions(timeout_s=0.05))
+    moves = [RefChange(name, oid, new) for name in names]
+    with pytest.raises(GitCommandFailedError) as caught:
+        # a deletion in the batch sends it through git
+        update_refs(hasty, [*moves[1:], RefChange(names[0], oid, None)])
+    assert caught.value.kind == "git_timeout"
+    for lock in repo.common_dir.rglob("*.lock"):
+        os.utime(lock, (1, 1))  # an empty one, if any, is settled after a minute
+    for name in ("packed-refs.lock", "packed-refs.new"):  # git's own, which only a person may judge
+        (repo.common_dir / name).unlink(missing_ok=True)
+    update_refs(repo, [*moves[1:], RefChange(names[0], oid, None)])
+    assert values(repo) == dict.fromkeys(names[1:], new)
+    assert leftovers(repo) == []
+
+
+# ---- the file itself ------------------------------------------------------------------------------------------------
+
+PARTS = st.text(alphabet="ab-./_", min_size=1, max_size=6)
+NAMES = st.lists(PARTS, min_size=1, max_size=3).map(lambda parts: "refs/heads/" + "/".join(parts))
+
+
+def rendered(refs):
+    lines = [
+        f"{oid} {name}\n" + (f"^{peeled}\n" if peeled else "") for name, (oid, peeled) in sorted(refs.items())
+    ]
+    return HEADER + "".join(lines).encode()
+
+
+VALUES = st.tuples(
+    st.integers(0, 9).map(lambda digit: str(digit) * 40),
+    st.none() | st.integers(0, 9).map(lambda digit: str(digit) * 40),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    present=st.dictionaries(NAMES, VALUES, max_size=40),
+    edits=st.dictionaries(NAMES, VALUES, max_size=12),
+    data=st.data(),
+)
+def test_packed_refs_behave_like_a_sorted_map(present, edits, data):
+    refs = PackedRefs(rendered(present))
+    assert refs.canonical
+    asked = data.draw(st.lists(st.sampled_from([*present, *edits, "refs/heads/none"]), max_size=20))
+    for name in asked:
+        assert refs.find(name) == (present[name][0] if name in present else None)
+        inside = sorted(other for other in present if other.startswith(name + "/"))
+        assert refs.below(name) == (inside[0] if inside else None)
+    pieces = refs.edited(PackedEdit(name, oid, peeled) for name, (oid, peeled) in edits.items())
+    assert b"".join(pieces) == rendered(present | edits)
+
+
+def test_malformed_packed_refs_is_refused(repo):
+    oid = commit(repo.path)
+    (repo.common_dir / "packed-refs").write_bytes(HEADER + b"nonsense\n")
+    with pytest.raises(IntegrityError):
+        update_refs(repo, [RefChange("refs/heads/a", None, oid)])
