@@ -2,7 +2,8 @@
 
     from cas import ArtifactStore, ArtifactStoreConfig
 
-This package never starts a process, never opens a socket, never prints and never reads the environment.
+This package never starts a process, never prints and never reads the environment; it opens no socket, but for the Redis
+buses of `cas.events` where a program uses them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from cas.errors import (
     InvalidNameError,
     LeaseHeldError,
     NotFoundError,
+    PurgedContentError,
     QueryError,
     ReadOnlyStoreError,
     SecretDetectedError,
@@ -33,6 +35,8 @@ from cas.errors import (
     StoreSuspectError,
     WaitTimeoutError,
 )
+from cas.offline import compact_store, restore_store
+from cas.retention import RetentionPolicy
 from cas.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -55,8 +59,10 @@ __all__ = [
     "InvalidNameError",
     "LeaseHeldError",
     "NotFoundError",
+    "PurgedContentError",
     "QueryError",
     "ReadOnlyStoreError",
+    "RetentionPolicy",
     "SecretDetectedError",
     "SecretScanner",
     "StateError",
@@ -64,6 +70,8 @@ __all__ = [
     "StoreSuspectError",
     "WaitTimeoutError",
     "__version__",
+    "compact_store",
+    "restore_store",
 ]
 
 

@@ -12,9 +12,10 @@ import dataclasses
 import struct
 from typing import TYPE_CHECKING, Final
 
+from cas import tombstones
 from cas.codec import crc32, inflate, iter_inflated
 from cas.digest import Digester, digest_bytes
-from cas.errors import IntegrityError
+from cas.errors import IntegrityError, StorageError
 from cas.lmdbenv import Table
 from cas.objects import ObjectHasher, pack_entry_header
 
@@ -29,6 +30,8 @@ PART_BYTES: Final = (
 RULESET_BYTES: Final = 8
 SHA1_BYTES: Final = 20
 NOT_SCANNED: Final = bytes(RULESET_BYTES)
+# In place of a rule set: the bytes are known to be damaged, and the next identical content takes their place.
+QUARANTINED: Final = b"\xff" * RULESET_BYTES
 # segment, offset in it, parts (1 unless large), stored bytes, content bytes, CRC-32 of the pack entry, rule set
 _ROW: Final = struct.Struct(">QIIQQI8s")
 _SEGMENT_KEY: Final = struct.Struct(">QI")
@@ -48,6 +51,11 @@ class Blob:
     offset: int
     part_count: int
     ruleset: bytes
+
+    @property
+    def is_quarantined(self) -> bool:
+        """True when the stored bytes are known to be damaged."""
+        return self.ruleset == QUARANTINED
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,14 +79,25 @@ def find(transaction: ReadTransaction, digest: bytes) -> Blob | None:
     return None if row is None else _decode(digest, row)
 
 
+def find_sound(transaction: ReadTransaction, digest: bytes) -> Blob | None:
+    """Return the blob with that digest; None when it is missing, quarantined, or its row is damaged."""
+    try:
+        blob = find(transaction, digest)
+    except IntegrityError:
+        return None
+    return None if blob is None or blob.is_quarantined else blob
+
+
 def require(transaction: ReadTransaction, digest: bytes) -> Blob:
     """Return the blob with that digest.
 
     Raises:
-        IntegrityError: It is missing, which no manifest allows.
+        IntegrityError: It is missing, which no manifest allows; of kind ``purged`` when it was purged.
     """
     blob = find(transaction, digest)
     if blob is None:
+        if tombstones.exists(transaction, digest):
+            raise tombstones.purged_error(digest)
         raise IntegrityError(
             f"blob {digest.hex()[:12]} is missing",
             subject=digest.hex(),
@@ -121,16 +140,24 @@ def encode(blob: Blob) -> bytes:
 def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[int, int]:
     """Store the blobs that are not there yet; one segment row for all streams held in memory.
 
+    A quarantined blob counts as not there: the new bytes take its place.
+
     Returns:
         How many blobs were added, and the bytes of their streams.
+
+    Raises:
+        PurgedContentError: The content of one was purged before.
     """
     streams: list[bytes] = []
     offset = added_count = added_bytes = 0
     segment = next_segment(transaction)
     for new in new_blobs:
-        known = transaction.has(Table.BLOBS, new.digest)
+        tombstones.refuse(transaction, new.digest, new.digest.hex())
+        known = find_sound(transaction, new.digest) is not None
         if new.staged_segment is not None:
-            settle_upload(transaction, new.staged_segment, keep=not known)
+            going_on = settle_upload(transaction, new.staged_segment, keep=not known)
+            if not going_on and not known:
+                raise upload_lost(new.staged_segment)
         if known:
             continue
         if new.staged_segment is None:
@@ -244,11 +271,48 @@ def iter_parts(environment: Environment, blob: Blob) -> Iterator[bytes]:
     """Yield the stored stream part by part, each from a snapshot of its own: a large blob holds none for long."""
     for part in range(blob.part_count):
         with environment.read() as transaction:
-            row = transaction.view(Table.SEGMENTS, segment_key(blob.segment, part))
-            if row is None:
-                raise damaged(blob)
-            piece = bytes(row[blob.offset : blob.offset + blob.stored_bytes] if blob.part_count == 1 else row)
+            # Looked up again: the garbage collector may have moved the stream since.
+            placed = find(transaction, blob.digest) or blob
+            row = transaction.view(Table.SEGMENTS, segment_key(placed.segment, part))
+            if row is None or (part > 0 and placed.segment != blob.segment):
+                gone = tombstones.exists(transaction, blob.digest)
+                raise tombstones.purged_error(blob.digest) if gone else damaged(blob)
+            end = placed.offset + placed.stored_bytes
+            piece = bytes(row[placed.offset : end] if blob.part_count == 1 else row)
+        if blob.part_count > 1:
+            environment.release_pages()  # or every part read so far would count as this process's memory
         yield piece
+
+
+def remember_scan(transaction: WriteTransaction, digest: bytes, ruleset: bytes) -> bool:
+    """Note that a blob was scanned clean; one that is gone or damaged meanwhile is left alone, which is told."""
+    blob = find_sound(transaction, digest)
+    if blob is None:
+        return False
+    transaction.put(Table.BLOBS, digest, encode(dataclasses.replace(blob, ruleset=ruleset)))
+    return True
+
+
+def erase(transaction: WriteTransaction, blob: Blob) -> None:
+    """Remove a blob and overwrite its stream, so that no live page holds it; what else is in its segment stays.
+
+    A gap of zeroes is left where other blobs share the segment, for the garbage collector to close. Pages that the
+    change frees keep their old bytes until they are used again or the file is compacted.
+    """
+    for part in range(blob.part_count):
+        key = segment_key(blob.segment, part)
+        row = transaction.view(Table.SEGMENTS, key)
+        if row is None:
+            continue
+        size_bytes = len(row)
+        if blob.part_count > 1 or (blob.offset == 0 and blob.stored_bytes >= size_bytes):
+            transaction.delete(Table.SEGMENTS, key)
+            continue
+        transaction.reserve(size_bytes)
+        end = blob.offset + blob.stored_bytes
+        kept = b"".join((row[: blob.offset], bytes(blob.stored_bytes), row[end:]))
+        transaction.put(Table.SEGMENTS, key, kept[:size_bytes])
+    transaction.delete(Table.BLOBS, blob.digest)
 
 
 def iter_blobs(transaction: ReadTransaction) -> Iterator[Blob]:
@@ -316,6 +380,8 @@ class Stage:
             if self.segment is None:
                 self.segment = next_segment(transaction)
                 transaction.put(Table.META, upload_key(self.segment), self._owner)
+            elif not transaction.has(Table.META, upload_key(self.segment)):
+                raise upload_lost(self.segment)
             transaction.put(Table.SEGMENTS, segment_key(self.segment, self.part_count), part)
         self.part_count += 1
         self.stored_bytes += len(part)
@@ -337,18 +403,40 @@ def upload_key(segment: int) -> bytes:
     return _UPLOAD_PREFIX + segment.to_bytes(8, "big")
 
 
-def settle_upload(transaction: WriteTransaction, segment: int, *, keep: bool) -> None:
-    """End an upload: its parts belong to a blob from now on, or are removed. One that has ended is left alone."""
-    if not transaction.delete(Table.META, upload_key(segment)) or keep:
-        return
+def settle_upload(transaction: WriteTransaction, segment: int, *, keep: bool) -> bool:
+    """End an upload: its parts belong to a blob from now on, or are removed. One that has ended is left alone.
+
+    Returns:
+        Whether it was going on until now.
+    """
+    if not transaction.delete(Table.META, upload_key(segment)):
+        return False
+    if keep:
+        return True
     for key in list(transaction.scan_keys(Table.SEGMENTS, segment_key(segment, 0)[:_SEGMENT_NUMBER_BYTES])):
         transaction.delete(Table.SEGMENTS, key)
+    return True
+
+
+def upload_lost(segment: int) -> StorageError:
+    """Return the error for an upload whose mark is gone: its parts may be gone, or another's by now."""
+    return StorageError(
+        f"the upload of segment {segment} was removed while it was going on",
+        retryable=True,
+        hint="Repeat the call; nothing of the run was stored.",
+    )
 
 
 def iter_uploads(transaction: ReadTransaction) -> Iterator[int]:
     """Yield the segments that are being uploaded, or were when their writer died."""
-    for key, _ in transaction.scan(Table.META, _UPLOAD_PREFIX):
-        yield int.from_bytes(key[len(_UPLOAD_PREFIX) :], "big")
+    for segment, _ in iter_upload_owners(transaction):
+        yield segment
+
+
+def iter_upload_owners(transaction: ReadTransaction) -> Iterator[tuple[int, bytes]]:
+    """Yield the segments that are being uploaded, or were, and the mark of the process that does."""
+    for key, owner in transaction.scan(Table.META, _UPLOAD_PREFIX):
+        yield int.from_bytes(key[len(_UPLOAD_PREFIX) :], "big"), owner
 
 
 def iter_segments(transaction: ReadTransaction) -> Iterator[int]:

@@ -7,12 +7,13 @@ manifests gives the same rows. Owner of the tables ``manifests`` (sequence → r
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from typing import TYPE_CHECKING, Final
 
 from cas import manifest as manifests
-from cas import names
+from cas import names, predicate
 from cas.errors import IntegrityError
 from cas.lmdbenv import Table
 from cas.manifest import RunManifest
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cas.lmdbenv import ReadTransaction, WriteTransaction
-    from cas.manifest import Manifest, ManifestRow
+    from cas.manifest import Manifest, ManifestRow, RunHead
 
 SEQUENCE_BYTES: Final = 8
 _SEPARATOR: Final = b"\0"  # never part of an escaped name, so one name's range cannot run into another's
@@ -40,6 +41,8 @@ _MANIFEST_ID: Final = b"i"
 SHARED_FAMILIES: Final = frozenset(
     {_BRANCH, _COMMIT}
 )  # several manifests may have one key; the newest is in it
+# Families by which runs are listed; a forgotten run has none of these rows.
+_LISTING: Final = frozenset({_WORKFLOW, _TASK, _PROMPT, _TIME, _METRIC})
 _CONTENT_BYTES: Final = (
     16  # within one correlation ID's few revisions, 128 bits of the digest tell contents apart
 )
@@ -50,6 +53,7 @@ _DOUBLE: Final = struct.Struct(">d")
 _DOUBLE_BITS: Final = struct.Struct(">Q")
 _SIGN_BIT: Final = 1 << 63
 _ALL_BITS: Final = (1 << 64) - 1
+_GREATEST: Final = b"\xff" * 8
 
 
 def sequence_key(sequence: int) -> bytes:
@@ -90,12 +94,37 @@ def iter_rows(
         yield sequence_of(key), manifests.decode_row(value)
 
 
+def sequences_from(transaction: ReadTransaction, start: int, limit: int) -> list[int]:
+    """Return up to ``limit`` sequences from ``start`` on, oldest first, without reading the manifests."""
+    keys = transaction.scan_keys(Table.MANIFESTS, start=sequence_key(start))
+    return [sequence_of(key) for key in itertools.islice(keys, limit)]
+
+
+def iter_sequences(transaction: ReadTransaction) -> Iterator[int]:
+    """Yield the sequence of every manifest, newest first, without touching the rows."""
+    for key in transaction.scan_keys(Table.MANIFESTS, reverse=True):
+        yield sequence_of(key)
+
+
+def get_head(transaction: ReadTransaction, sequence: int) -> RunHead | None:
+    """Return what a query looks at of a run; None for a manifest that is missing or is no run."""
+    encoded = transaction.view(Table.MANIFESTS, sequence_key(sequence))
+    return None if encoded is None else manifests.decode_head(encoded)
+
+
 def latest_revision(transaction: ReadTransaction, correlation_id: str) -> tuple[int, int] | None:
     """Return revision and sequence of the newest manifest of a correlation ID, or None."""
     prefix = _correlation_prefix(correlation_id)
     for key, value in transaction.scan(Table.CATALOG, prefix + _SEPARATOR, reverse=True):
         return int(_REVISION.unpack(key[len(prefix) + 1 :])[0]), sequence_of(value)
     return None
+
+
+def revisions(transaction: ReadTransaction, correlation_id: str) -> Iterator[tuple[int, int]]:
+    """Yield revision and sequence of every manifest of a correlation ID, newest first."""
+    prefix = _correlation_prefix(correlation_id) + _SEPARATOR
+    for key, value in transaction.scan(Table.CATALOG, prefix, reverse=True):
+        yield int(_REVISION.unpack(key[len(prefix) :])[0]), sequence_of(value)
 
 
 def find_revision(transaction: ReadTransaction, correlation_id: str, revision: int) -> int | None:
@@ -162,15 +191,15 @@ def time_sequences(
 
 def metric_sequences(
     transaction: ReadTransaction, metric: str, *, low: float | None = None, high: float | None = None
-) -> Iterator[int]:
-    """Yield the sequences of runs whose indexed metric lies between two bounds, both included, in rising order."""
+) -> list[bytes]:
+    """Return the keys (`sequence_key`) of runs whose indexed metric lies between two bounds, both included.
+
+    In no order that counts; as keys, since a hundred thousand of them are sorted in a few milliseconds.
+    """
     prefix = _metric_prefix(metric)
     start = prefix if low is None else prefix + _sortable(low)
-    end = None if high is None else prefix + _sortable(high)
-    for key, _ in transaction.scan(Table.CATALOG, prefix, start=start):
-        if end is not None and key[: len(end)] > end:
-            return
-        yield sequence_of(key)
+    last = prefix + (_GREATEST if high is None else _sortable(high)) + _GREATEST
+    return [key[-SEQUENCE_BYTES:] for key in transaction.keys_between(Table.CATALOG, start, last)]
 
 
 def prompt_tag_owner(transaction: ReadTransaction, tag: str) -> int | None:
@@ -272,21 +301,28 @@ def catalog_keys(
     yield _TIME + _SEQUENCE.pack(manifest.created_at_us) + number
     if manifest.prompt_hash is not None:
         yield _PROMPT + names.escape_id(manifest.prompt_hash).encode() + _SEPARATOR + number
+    own_tag = names.correlation_tag(manifest.correlation_id, manifest.revision)
     for tag, _ in row.tags:
         if tag.startswith(names.PROMPT_PREFIX):
             yield _PROMPT_TAG + tag.encode()
+        elif tag != own_tag:  # an imported commit may bear several, each of which must lead to it
+            yield _CORRELATION + tag.encode() + _SEPARATOR + _REVISION.pack(1)
     if indexed_metrics:
-        yield from _metric_keys(manifest, number, indexed_metrics)
+        yield from metric_keys(manifest, sequence, indexed_metrics)
 
 
-def _metric_keys(manifest: RunManifest, number: bytes, indexed_metrics: tuple[str, ...]) -> Iterable[bytes]:
-    metrics = manifests.load_metadata(manifest.metadata).get("test_metrics")
-    if not isinstance(metrics, dict):
-        return
+def is_listing_key(key: bytes) -> bool:
+    """Tell whether a catalog key belongs to the families by which runs are listed."""
+    return key[:1] in _LISTING
+
+
+def metric_keys(manifest: RunManifest, sequence: int, indexed_metrics: Iterable[str]) -> Iterable[bytes]:
+    """Yield the keys of the indexed metrics that a run has as numbers; names are looked up as `where` does."""
+    metadata = manifests.load_metadata(manifest.metadata)
     for metric in indexed_metrics:
-        value: object = metrics.get(metric)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        _, value = predicate.look_up(metadata, metric)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            yield _metric_prefix(metric) + _sortable(value) + number
+            yield _metric_prefix(metric) + _sortable(value) + sequence_key(sequence)
 
 
 def _sortable(number: float) -> bytes:

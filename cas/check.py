@@ -1,19 +1,18 @@
 """The invariants of the format, one function each, and the verify run that goes through them.
 
 MUST (breaking one loses data): `rows_intact`, `blobs_match`, `manifests_complete`, `names_resolve`, `outbox_refers`,
-`entries_or_receipts`, `ids_reproduce`. SHOULD (repairable): `catalog_matches`, `segments_referenced`. Each function
-yields faults and changes nothing; docs/format.md lists them under the same names.
+`entries_or_receipts`, `ids_reproduce`, `purged_stay_away`, `marks_refer`. SHOULD (repairable): `catalog_matches`,
+`segments_referenced`. Each function yields faults and changes nothing; docs/format.md lists them under the same names.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import random
 import time
 from typing import TYPE_CHECKING, Final, Literal
 
-from cas import blobs, catalog, gitform, manifest, outbox, records
+from cas import blobs, catalog, gitform, indexes, manifest, marks, outbox, records, soundness, tombstones
 from cas.errors import ArtifactStoreError
 from cas.lmdbenv import Table
 from cas.manifest import RunManifest
@@ -51,6 +50,8 @@ class Report:
     blob_count: int = 0
     byte_count: int = 0
     complete: bool = True
+    mark_lifted: bool = False
+    purged: list[str] = dataclasses.field(default_factory=list[str])
 
     @property
     def ok(self) -> bool:
@@ -62,9 +63,11 @@ class Report:
         return {
             "ok": self.ok,
             "complete": self.complete,
+            "mark_lifted": self.mark_lifted,
             "manifests": self.manifest_count,
             "blobs": self.blob_count,
             "bytes": self.byte_count,
+            "purged": self.purged,
             "faults": [fault.as_dict() for fault in self.faults],
         }
 
@@ -93,6 +96,7 @@ def verify(
     sample: float = 1.0,
     max_duration_s: float | None = None,
     seed: int = 0,
+    threads: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
     """Go through every invariant; readers and writers go on meanwhile.
@@ -102,13 +106,14 @@ def verify(
         sample: Share of blobs and manifests to read, above 0 up to 1.
         max_duration_s: Stop after this many seconds and say that the report is not complete.
         seed: Seed of the sample.
+        threads: How many read blobs at the same time; None for as many as there are processors, up to four.
         progress: Called with phase, items done and items in all.
     """
     report = Report(complete=sample >= 1)
     budget = Budget(sample, max_duration_s, seed)
     with environment.read() as transaction:
         blob_total, manifest_total = transaction.count(Table.BLOBS), transaction.count(Table.MANIFESTS)
-    for fault in blobs_match(environment, report, budget):
+    for fault in blobs_match(environment, report, budget, threads):
         report.faults.append(fault)
         _tell(progress, "blobs", report.blob_count, blob_total)
     _tell(progress, "blobs", report.blob_count, blob_total)
@@ -118,6 +123,7 @@ def verify(
             _tell(progress, "manifests", report.manifest_count, manifest_total)
     with environment.read() as transaction:
         report.faults.extend(rows_intact(transaction))
+        report.purged = [digest.hex() for digest in tombstones.iter_digests(transaction)]
         for check, level in _WHOLE_STORE_CHECKS:
             report.faults.extend(_guarded(check.__name__, level, "the store", check(transaction)))
     _tell(progress, "manifests", report.manifest_count, manifest_total)
@@ -129,41 +135,18 @@ def _tell(progress: Callable[[str, int, int], None] | None, phase: str, done: in
         progress(phase, done, total)
 
 
-def blobs_match(environment: Environment, report: Report, budget: Budget) -> Iterator[Fault]:
+def blobs_match(
+    environment: Environment, report: Report, budget: Budget, threads: int | None = None
+) -> Iterator[Fault]:
     """MUST: the bytes of every blob match its digest, its size, its oid's row and the CRC-32 of its pack entry."""
-    position = b""
-    while True:
-        with environment.read() as transaction:
-            batch = list(
-                itertools.islice(transaction.scan_keys(Table.BLOBS, start=position), _ROWS_PER_SNAPSHOT)
-            )
-        for digest in batch:
-            if budget.spent:
-                report.complete = False
-                return
-            if budget.picks():
-                yield from _blob_faults(environment, digest, report)
-        if len(batch) < _ROWS_PER_SNAPSHOT:
-            return
-        position = batch[-1] + b"\0"
-
-
-def _blob_faults(environment: Environment, digest: bytes, report: Report) -> Iterator[Fault]:
-    try:
-        with environment.read() as transaction:
-            blob = blobs.find(transaction, digest)
-            if blob is None:
-                return  # collected meanwhile
-            blobs.check_entry(transaction, blob)
-        hasher = blobs.object_hasher(blob)
-        for chunk in blobs.iter_content(environment, blob):
-            hasher.update(chunk)
-        if hasher.digest() != blob.oid:
-            yield Fault("blobs_match", "must", digest.hex(), "the stored oid is not the content's")
-        report.byte_count += blob.size_bytes
-    except ArtifactStoreError as error:
-        yield Fault("blobs_match", "must", digest.hex(), error.message)
-    report.blob_count += 1
+    for verdict in soundness.judge_all(
+        environment, picks=budget.picks, should_stop=lambda: budget.spent, threads=threads
+    ):
+        report.blob_count += 1
+        report.byte_count += verdict.size_bytes
+        if verdict.fault is not None:
+            yield Fault("blobs_match", "must", verdict.digest.hex(), verdict.fault)
+    report.complete = report.complete and not budget.spent
 
 
 def _manifest_faults(environment: Environment, report: Report, budget: Budget) -> Iterator[list[Fault]]:
@@ -194,7 +177,7 @@ def _row_faults(transaction: ReadTransaction, sequence: int) -> Iterator[Fault]:
         return
     checks: tuple[tuple[str, Level, Iterator[Fault]], ...] = (
         ("ids_reproduce", "must", ids_reproduce(loaded, row)),
-        ("manifests_complete", "must", manifests_complete(transaction, loaded)),
+        ("manifests_complete", "must", manifests_complete(transaction, loaded, sequence)),
         ("entries_or_receipts", "must", entries_or_receipts(transaction, sequence, loaded)),
         ("catalog_matches", "should", catalog_matches(transaction, sequence, loaded, row)),
     )
@@ -232,12 +215,22 @@ def ids_reproduce(loaded: manifest.Manifest, row: manifest.ManifestRow) -> Itera
         yield Fault("ids_reproduce", "must", _named(loaded), error.message)
 
 
-def manifests_complete(transaction: ReadTransaction, loaded: manifest.Manifest) -> Iterator[Fault]:
-    """MUST: a manifest refers to blobs that are present, with the size and oid it says."""
+def manifests_complete(
+    transaction: ReadTransaction, loaded: manifest.Manifest, sequence: int | None = None
+) -> Iterator[Fault]:
+    """MUST: a manifest refers to blobs that are present, with the size and oid it says, or were purged.
+
+    A forgotten run whose files the garbage collector has taken may lack any of them.
+    """
     if not isinstance(loaded, RunManifest):
         return
+    collected = sequence is not None and marks.is_collected(transaction, sequence)
     for entry in loaded.files:
         blob = blobs.find(transaction, entry.digest)
+        if blob is None and tombstones.exists(transaction, entry.digest):
+            continue  # removed on purpose, which the report tells
+        if blob is None and collected:
+            continue
         if blob is None:
             yield Fault("manifests_complete", "must", _named(loaded), f"blob of {entry.name!r} is missing")
         elif (blob.oid, blob.size_bytes) != (entry.oid, entry.size_bytes):
@@ -249,9 +242,20 @@ def manifests_complete(transaction: ReadTransaction, loaded: manifest.Manifest) 
 def entries_or_receipts(
     transaction: ReadTransaction, sequence: int, loaded: manifest.Manifest
 ) -> Iterator[Fault]:
-    """MUST: every manifest waits in the outbox or has a receipt."""
-    if outbox.get_receipt(transaction, sequence) is None and outbox.find_entry(transaction, sequence) is None:
-        yield Fault("entries_or_receipts", "must", _named(loaded), "neither queued nor exported")
+    """MUST: every manifest waits in the outbox or has a receipt, both only between its export and its push."""
+    receipt, entry = outbox.get_receipt(transaction, sequence), outbox.find_entry(transaction, sequence)
+    awaits_push = entry is not None and entry[0] in {outbox.Stage.PUSH, outbox.Stage.PARKED_PUSH}
+    if receipt is None and entry is None:
+        detail = "neither queued nor exported"
+    elif receipt is None and awaits_push:
+        detail = "queued for the push, but without a receipt of its export"
+    elif receipt is not None and entry is None and not receipt.pushed_at_us:
+        detail = "exported, but neither pushed nor queued for it"
+    elif receipt is not None and entry is not None and not awaits_push:
+        detail = "queued for the export, but with a receipt of it"
+    else:
+        return
+    yield Fault("entries_or_receipts", "must", _named(loaded), detail)
 
 
 def names_resolve(transaction: ReadTransaction) -> Iterator[Fault]:
@@ -278,6 +282,13 @@ def outbox_refers(transaction: ReadTransaction) -> Iterator[Fault]:
                 yield Fault("outbox_refers", "must", table.value.decode(), f"manifest {sequence} is missing")
 
 
+def purged_stay_away(transaction: ReadTransaction) -> Iterator[Fault]:
+    """MUST: no blob has the digest of purged content."""
+    for digest in tombstones.iter_digests(transaction):
+        if transaction.has(Table.BLOBS, digest):
+            yield Fault("purged_stay_away", "must", digest.hex(), "purged content is in the store")
+
+
 def catalog_matches(
     transaction: ReadTransaction, sequence: int, loaded: manifest.Manifest, row: manifest.ManifestRow
 ) -> Iterator[Fault]:
@@ -290,7 +301,10 @@ def catalog_matches(
         content = manifest.content_digest(
             loaded.workflow_id, loaded.task_id, loaded.prompt_hash, loaded.metadata, loaded.files
         )
-    for key in catalog.catalog_keys(sequence, loaded, row, content, ()):
+    hidden = marks.is_hidden(transaction, sequence)
+    for key in catalog.catalog_keys(sequence, loaded, row, content, indexes.complete(transaction)):
+        if hidden and catalog.is_listing_key(key):
+            continue  # a forgotten run is not listed
         value = transaction.get(Table.CATALOG, key)
         found = 0 if value is None else catalog.sequence_of(value)
         if found < sequence or (found > sequence and key[:1] not in catalog.SHARED_FAMILIES):
@@ -298,6 +312,16 @@ def catalog_matches(
             yield Fault(
                 "catalog_matches", "should", _named(loaded), f"catalog row {key[:1].decode()!r} {said}"
             )
+
+
+def marks_refer(transaction: ReadTransaction) -> Iterator[Fault]:
+    """MUST: every pin and every mark of a forgotten run belongs to a present manifest."""
+    for sequence in (
+        *marks.iter_hidden(transaction),
+        *(number for number, _ in marks.iter_pins(transaction)),
+    ):
+        if not transaction.has(Table.MANIFESTS, catalog.sequence_key(sequence)):
+            yield Fault("marks_refer", "must", "meta", f"manifest {sequence} is missing")
 
 
 def segments_referenced(transaction: ReadTransaction) -> Iterator[Fault]:
@@ -313,5 +337,7 @@ def segments_referenced(transaction: ReadTransaction) -> Iterator[Fault]:
 _WHOLE_STORE_CHECKS: Final[tuple[tuple[Callable[[ReadTransaction], Iterator[Fault]], Level], ...]] = (
     (names_resolve, "must"),
     (outbox_refers, "must"),
+    (purged_stay_away, "must"),
+    (marks_refer, "must"),
     (segments_referenced, "should"),
 )

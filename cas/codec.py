@@ -10,6 +10,7 @@ from __future__ import annotations
 
 # isal ships stubs that leave its buffers untyped; nothing of it leaves this module.
 # pyright: reportUnknownMemberType=false
+import sys
 import zlib
 from typing import TYPE_CHECKING, Final, cast
 
@@ -53,7 +54,7 @@ def inflate(stream: Buffer, size_bytes: int) -> bytes:
     # max_length 0 would mean "no limit", and one byte more than recorded is what proves a stream too long.
     engine = isal_zlib.decompressobj()
     try:
-        data = engine.decompress(stream, size_bytes + 1)
+        data = engine.decompress(stream, min(size_bytes + 1, sys.maxsize))  # a damaged size may be any number
     except _STREAM_ERRORS as error:
         raise IntegrityError("a stored stream is not a valid zlib stream") from error
     if len(data) != size_bytes or not engine.eof or engine.unused_data:

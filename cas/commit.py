@@ -12,14 +12,29 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cas import blobs, catalog, gitform, manifest, names, outbox
+from cas import (
+    blobs,
+    catalog,
+    gitform,
+    indexes,
+    manifest,
+    marks,
+    metrics,
+    names,
+    outbox,
+    tombstones,
+    visibility,
+)
+from cas.blobs import NewBlob
 from cas.errors import StorageError
-from cas.lmdbenv import Table
+from cas.groupcommit import RelayRefusedError
+from cas.intake import Intake
 from cas.manifest import MANIFEST_FORMAT, ManifestRow, RunManifest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from cas.config import ArtifactStoreConfig, ObjectFormat
-    from cas.intake import Intake
     from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
     from cas.objects import Signer
 
@@ -53,7 +68,6 @@ class PreparedRun:
     content_digest: bytes
     intake: Intake
     signer: Signer | None
-    indexed_metrics: tuple[str, ...]
 
     @property
     def reserve_bytes(self) -> int:
@@ -61,11 +75,15 @@ class PreparedRun:
         return sum(len(blob.stream) for blob in self.intake.new_blobs) + len(self.draft.metadata)
 
     def find_existing(self, transaction: ReadTransaction) -> int | None:
-        """Return the sequence of the revision that holds this content already, or None."""
+        """Return the sequence of the revision that shows this content already, or None."""
+        sequence = self._find_content(transaction)
+        return None if sequence is None or marks.is_hidden(transaction, sequence) else sequence
+
+    def _find_content(self, transaction: ReadTransaction) -> int | None:
         return catalog.find_content(transaction, self.draft.correlation_id, self.content_digest)
 
     def apply(self, transaction: WriteTransaction) -> int:
-        """Store the run unless its content is there already.
+        """Store the run unless its content is there already; one that was forgotten is shown again, ids and all.
 
         Returns:
             The sequence of its manifest, new or old.
@@ -79,14 +97,33 @@ class PreparedRun:
             return existing
         fresh = {blob.digest for blob in self.intake.new_blobs}
         for entry in self.draft.files:
-            if entry.digest not in fresh and not transaction.has(Table.BLOBS, entry.digest):
+            if entry.digest not in fresh and blobs.find_sound(transaction, entry.digest) is None:
                 raise BlobCollectedError
+        if any(tombstones.exists(transaction, digest) for digest in fresh):
+            raise BlobCollectedError  # purged meanwhile: preparing it again tells which file
         blobs.add(transaction, self.intake.new_blobs)
+        for digest, ruleset in self.intake.rescanned:
+            blobs.remember_scan(transaction, digest, ruleset)
+        forgotten = self._find_content(transaction)
+        if forgotten is not None:
+            visibility.show(transaction, forgotten)
+            return forgotten
         sequence = catalog.next_sequence(transaction)
         run, row = self._completed(transaction)
-        catalog.add(transaction, sequence, run, row, self.content_digest, self.indexed_metrics)
+        indexed = indexes.maintained(transaction)
+        catalog.add(transaction, sequence, run, row, self.content_digest, indexed)
         outbox.enqueue(transaction, sequence)
+        metrics.add(transaction, self.draft.created_at_us, self._counts())
         return sequence
+
+    def _counts(self) -> metrics.Counts:
+        return {
+            "commits": 1,
+            "commit_files": len(self.draft.files),
+            "commit_raw_bytes": sum(entry.size_bytes for entry in self.draft.files),
+            "commit_stored_bytes": sum(len(blob.stream) for blob in self.intake.new_blobs),
+            metrics.LAST_COMMIT: self.draft.created_at_us,
+        }
 
     def discard(self, environment: Environment) -> None:
         """Remove what large files of a run that is not going to be applied have left in the store."""
@@ -123,6 +160,42 @@ class PreparedRun:
             signature=signature,
         )
         return run, row
+
+
+class RelayedRun(msgspec.Struct, frozen=True, array_like=True):
+    """A prepared run on its way to the process that commits it; everything but a signer, which stays at home."""
+
+    draft: RunManifest
+    root: bytes
+    content_digest: bytes
+    new_blobs: list[NewBlob]
+
+
+def encode_relayed(prepared: Sequence[PreparedRun]) -> bytes | None:
+    """Return prepared runs for another process to apply, or None when one of them has to be signed here."""
+    if any(run.signer is not None for run in prepared):
+        return None
+    relayed = [RelayedRun(run.draft, run.root, run.content_digest, run.intake.new_blobs) for run in prepared]
+    return msgspec.msgpack.encode(relayed)
+
+
+def decode_relayed(content: bytes) -> Callable[[WriteTransaction], list[int]]:
+    """Return the work that another process posted: it applies the runs and returns their sequences."""
+    relayed = msgspec.msgpack.decode(content, type=list[RelayedRun])
+    prepared = [
+        PreparedRun(
+            run.draft, run.root, run.content_digest, Intake(run.draft.files, run.new_blobs, (), 0), None
+        )
+        for run in relayed
+    ]
+
+    def work(transaction: WriteTransaction) -> list[int]:
+        try:
+            return [run.apply(transaction) for run in prepared]
+        except BlobCollectedError as error:
+            raise RelayRefusedError from error
+
+    return work
 
 
 def branch_tip(transaction: ReadTransaction, branch: str) -> bytes | None:
@@ -168,7 +241,6 @@ def prepare(
         content_digest=digest,
         intake=intake,
         signer=signer,
-        indexed_metrics=config.indexed_metrics,
     )
 
 

@@ -28,6 +28,9 @@ DEFAULT_MAP_SIZE_BYTES: Final = (
     1024 * 1024 * MEBIBYTE
 )  # 1 TiB of address space, which costs nothing until used
 
+MAX_PREFIX_CHARS: Final = (
+    42  # with two IDs of 100 bytes and two slashes that makes the 244 bytes hosts accept
+)
 _REF_PREFIX: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _PERSON_FORBIDDEN: Final = re.compile(r"[<>\x00-\x1f\x7f]")
 _REMOTE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
@@ -47,6 +50,8 @@ class ArtifactStoreConfig:
         scan_for_secrets: Refuse runs in which the secret gate finds a credential.
         secret_patterns: The user's own regular expressions, besides the built-in rules; None or empty adds none.
         secret_baseline: File of waived fingerprints, as written by ``cas scan --write-baseline``.
+        secret_ignore: Secret rules that are not applied: ``RULE`` is off everywhere, ``GLOB: RULE, RULE`` in artifacts
+            whose names match the pattern; the rule ``*`` stands for every one. Runs record what it lets through.
         include_metadata: Add a generated ``metadata.json`` to every exported tree.
         auto_push: Push after an export.
         push_timeout: Seconds one push may take before its process group is killed.
@@ -69,6 +74,10 @@ class ArtifactStoreConfig:
             says so, ``refuse`` parks the run.
         push_refs: Most refs in one push.
         push_bytes: Most pack bytes in one push.
+        metrics_keep_days: Days for which counts are kept by the hour; older ones are added to the totals.
+        on_exported_url: Where each exported batch is posted to, as JSON.
+        on_exported_command: Program, with arguments, that gets each exported batch as JSON on its standard input.
+        on_exported_secret: File that holds the secret with which those posts are signed.
 
     Raises:
         ConfigError: A value is unusable; ``subject`` names the field.
@@ -82,6 +91,7 @@ class ArtifactStoreConfig:
     scan_for_secrets: bool = True
     secret_patterns: tuple[str, ...] | list[str] | None = None
     secret_baseline: Path | None = None
+    secret_ignore: tuple[str, ...] | list[str] | None = None
     include_metadata: bool = True
     auto_push: bool = True
     push_timeout: float = 30
@@ -102,6 +112,10 @@ class ArtifactStoreConfig:
     checked_out: CheckedOutPolicy = "warn"
     push_refs: int = 3000
     push_bytes: int = 256 * MEBIBYTE
+    metrics_keep_days: int = 90
+    on_exported_url: str | None = dataclasses.field(default=None, repr=False)  # may hold a password
+    on_exported_command: str | None = None
+    on_exported_secret: Path | None = None
 
     def __post_init__(self) -> None:
         _coerce_paths(self)
@@ -134,7 +148,7 @@ def _fail(field: str, why: str, hint: str | None = None) -> ConfigError:
 
 
 def _coerce_paths(config: ArtifactStoreConfig) -> None:
-    for field in ("repo_path", "store_path", "git_signing_key", "secret_baseline"):
+    for field in ("repo_path", "store_path", "git_signing_key", "secret_baseline", "on_exported_secret"):
         value: object = getattr(config, field)
         if isinstance(value, str) and value:
             _set(config, field, Path(value))
@@ -161,11 +175,20 @@ def _check_person(config: ArtifactStoreConfig) -> None:
 
 def _check_refs(config: ArtifactStoreConfig) -> None:
     prefix: object = config.branch_prefix
+    if isinstance(prefix, str) and len(prefix) > MAX_PREFIX_CHARS:
+        raise _fail(
+            "branch_prefix",
+            f"may have {MAX_PREFIX_CHARS} characters, as hosts limit a branch name to 244 bytes",
+        )
     if not isinstance(prefix, str) or not _REF_PREFIX.fullmatch(prefix):
         raise _fail("branch_prefix", "must be parts of letters, digits, '_', '-', '.' joined by '/'")
     for part in prefix.split("/"):
         if ".." in part or part.endswith((".", ".lock")):
             raise _fail("branch_prefix", f"git refuses {part!r} in a branch name")
+    for field in ("on_exported_url", "on_exported_command"):
+        text: object = getattr(config, field)
+        if text is not None and (not isinstance(text, str) or not text.strip()):
+            raise _fail(field, "must be text")
     remote: object = config.remote_name
     if not isinstance(remote, str) or not _REMOTE_NAME.fullmatch(remote) or ".." in remote:
         raise _fail("remote_name", "must be a plain remote name, such as 'origin'")
@@ -199,6 +222,7 @@ def _check_numbers(config: ArtifactStoreConfig) -> None:
         "map_size_bytes",
         "push_refs",
         "push_bytes",
+        "metrics_keep_days",
     ):
         value: object = getattr(config, field)
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
@@ -209,7 +233,7 @@ def _check_numbers(config: ArtifactStoreConfig) -> None:
 
 
 def _check_lists(config: ArtifactStoreConfig) -> None:
-    for field in ("secret_patterns", "indexed_metrics"):
+    for field in ("secret_patterns", "secret_ignore", "indexed_metrics"):
         value: object = getattr(config, field)
         if value is None:
             value = ()

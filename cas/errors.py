@@ -12,6 +12,7 @@ digests and positions only. This module must not import anything else of the pro
     │   ├── ConfigError              a configuration value
     │   └── QueryError               a `where` expression
     ├── SecretDetectedError          remove the credential (and rotate it); nothing was stored
+    │   └── PurgedContentError       leave the file out: its content was purged from this store
     ├── NotFoundError                look elsewhere; near matches are in the hint
     ├── StorageError                 the disk, the map, permissions
     │   ├── ReadOnlyStoreError
@@ -48,6 +49,7 @@ __all__ = [
     "InvalidNameError",
     "LeaseHeldError",
     "NotFoundError",
+    "PurgedContentError",
     "QueryError",
     "ReadOnlyStoreError",
     "SecretDetectedError",
@@ -193,6 +195,18 @@ class SecretDetectedError(ArtifactStoreError):
         return {**super().as_dict(), "findings": [f.as_dict() for f in self.findings]}
 
 
+class PurgedContentError(SecretDetectedError):
+    """Content that was purged from the store came back; nothing was stored. No waiver lets it in."""
+
+    kind = "purged_content"
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__(findings)
+        self.message = f"purged content came back: {self.subject}"
+        self.args = (self.message,)
+        self.hint = "Leave the file out, or take the credential out of it: this content was removed for good."
+
+
 class NotFoundError(ArtifactStoreError):
     """No run, tag, branch, file or store by that name; near matches are in ``hint``."""
 
@@ -222,7 +236,10 @@ class StoreSuspectError(StorageError):
 
 
 class IntegrityError(StorageError):
-    """Stored bytes do not match their digest, oid or checksum; the read is refused."""
+    """Stored bytes do not match their digest, oid or checksum; the read is refused.
+
+    ``kind`` is ``damaged``, or ``purged`` when the content was removed on purpose.
+    """
 
     kind = "damaged"
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from cas import manifest as manifests
 from cas import names
 from cas.errors import IntegrityError
-from cas.manifest import RollbackManifest, RunManifest
+from cas.manifest import ImportedManifest, RollbackManifest, RunManifest
 from cas.objects import (
     MODE_FILE,
+    MODE_SUBMODULE,
     MODE_TREE,
     GitObject,
     Person,
@@ -24,6 +25,7 @@ from cas.objects import (
     build_tree,
     commit_bytes,
     object_id,
+    parse_tree,
     tag_bytes,
     tree_bytes,
 )
@@ -68,6 +70,8 @@ class Form(NamedTuple):
 
 def tree_form(manifest: Manifest) -> TreeForm:
     """Return the tree of a manifest's commit."""
+    if isinstance(manifest, ImportedManifest):
+        return _imported_tree(manifest)
     return _run_tree(manifest) if isinstance(manifest, RunManifest) else _rollback_tree(manifest)
 
 
@@ -85,6 +89,59 @@ def _run_tree(manifest: RunManifest) -> TreeForm:
     return TreeForm(root, artifact_root, objects + trees + outer)
 
 
+def _imported_tree(manifest: ImportedManifest) -> TreeForm:
+    trees = [_object("tree", data, manifest) for data in manifest.trees]
+    if not trees:
+        raise IntegrityError("an imported manifest holds no tree", subject=manifest.branch)
+    known = {tree.oid: tree for tree in trees}
+    objects = list(known.values())
+    folder: GitObject | None = trees[0]
+    for name in (_ROOT_FOLDER, _CODES_FOLDER):
+        folder = None if folder is None else known.get(_folder_oid(folder, name, manifest))
+    if folder is None:  # the commit removed every artifact
+        folder = _tree_object([], manifest)
+        objects.append(folder)
+    if manifest.with_metadata_file:
+        objects.append(_object("blob", manifest.metadata_file, manifest))
+    return TreeForm(trees[0].oid, folder.oid, objects)
+
+
+def _folder_oid(tree: GitObject, name: str, manifest: Manifest) -> bytes:
+    found = parse_tree(tree.data, manifest.object_format)
+    return next(
+        (entry.oid for entry in found if entry.name == name.encode() and entry.mode == MODE_TREE), b""
+    )
+
+
+def foreign_oids(manifest: Manifest) -> set[bytes]:
+    """Return the oids that an imported run's trees name and the store does not hold: paths beside its own files."""
+    if not isinstance(manifest, ImportedManifest):
+        return set()
+    held = {item.oid for item in _imported_tree(manifest).objects} | {entry.oid for entry in manifest.files}
+    named = (
+        entry.oid
+        for data in manifest.trees
+        for entry in parse_tree(data, manifest.object_format)
+        if entry.mode != MODE_SUBMODULE  # a submodule's commit lives in another repository
+    )
+    return {oid for oid in named if oid not in held}
+
+
+def kept_entries(manifest: RunManifest) -> tuple[list[TreeEntry], list[TreeEntry]]:
+    """Return what an imported run's root tree and its folder ``Backtest`` hold beside the artifact root."""
+    if not isinstance(manifest, ImportedManifest):
+        return [], []
+    trees = {item.oid: item for item in _imported_tree(manifest).objects}
+    root = trees[object_id("tree", manifest.trees[0], manifest.object_format)]
+    outer = parse_tree(root.data, manifest.object_format)
+    folder = trees.get(_folder_oid(root, _ROOT_FOLDER, manifest))
+    inner = [] if folder is None else parse_tree(folder.data, manifest.object_format)
+    return (
+        [entry for entry in outer if entry.name != _ROOT_FOLDER.encode()],
+        [entry for entry in inner if entry.name != _CODES_FOLDER.encode()],
+    )
+
+
 def _rollback_tree(manifest: RollbackManifest) -> TreeForm:
     kept = [TreeEntry(entry.mode, entry.name, entry.oid) for entry in manifest.backtest_entries]
     codes = TreeEntry(MODE_TREE, _CODES_FOLDER.encode(), manifest.artifact_root)
@@ -95,8 +152,11 @@ def _rollback_tree(manifest: RollbackManifest) -> TreeForm:
 
 
 def _tree_object(entries: list[TreeEntry], manifest: Manifest) -> GitObject:
-    data = tree_bytes(entries)
-    return GitObject("tree", object_id("tree", data, manifest.object_format), data)
+    return _object("tree", tree_bytes(entries), manifest)
+
+
+def _object(kind: str, data: bytes, manifest: Manifest) -> GitObject:
+    return GitObject(kind, object_id(kind, data, manifest.object_format), data)
 
 
 def commit_form(manifest: Manifest, root: bytes, signature: str | None) -> GitObject:
@@ -107,6 +167,8 @@ def commit_form(manifest: Manifest, root: bytes, signature: str | None) -> GitOb
         root: Raw oid of its root tree.
         signature: The stored signature, None for an unsigned commit.
     """
+    if isinstance(manifest, ImportedManifest):
+        return _imported_commit(manifest, root)
     data = commit_bytes(
         root,
         [] if manifest.parent is None else [manifest.parent],
@@ -116,6 +178,14 @@ def commit_form(manifest: Manifest, root: bytes, signature: str | None) -> GitOb
         signature,
     )
     return GitObject("commit", object_id("commit", data, manifest.object_format), data)
+
+
+def _imported_commit(manifest: ImportedManifest, root: bytes) -> GitObject:
+    if not manifest.commit.startswith(b"tree %s\n" % root.hex().encode()):
+        raise IntegrityError(
+            "an imported commit names another tree than it was stored with", subject=root.hex()
+        )
+    return _object("commit", manifest.commit, manifest)
 
 
 def sign(manifest: Manifest, root: bytes, signer: Signer) -> str:
@@ -134,6 +204,12 @@ def tag_form(manifest: Manifest, commit: bytes, name: str) -> TagForm:
         _subject(manifest) + "\n",
     )
     return TagForm(name, GitObject("tag", object_id("tag", data, manifest.object_format), data))
+
+
+def _imported_tag(manifest: ImportedManifest, commit: GitObject, name: str) -> TagForm:
+    """Return a tag as it was imported; a lightweight one is the commit itself."""
+    data = dict(manifest.tag_objects).get(name)
+    return TagForm(name, commit if data is None else _object("tag", data, manifest))
 
 
 def message(manifest: Manifest) -> str:
@@ -215,7 +291,10 @@ def check_row(manifest: Manifest, row: ManifestRow) -> Form:
             subject=row.commit_oid.hex(),
             hint="Run `cas verify --full`; nothing was exported from this run.",
         )
-    tags = tuple(tag_form(manifest, commit.oid, name) for name, _ in row.tags)
+    if isinstance(manifest, ImportedManifest):
+        tags = tuple(_imported_tag(manifest, commit, name) for name, _ in row.tags)
+    else:
+        tags = tuple(tag_form(manifest, commit.oid, name) for name, _ in row.tags)
     for tag, (name, oid) in zip(tags, row.tags, strict=True):
         if tag.object.oid != oid:
             raise IntegrityError(f"stored tag {name} is not what its manifest gives", subject=name)

@@ -1,9 +1,10 @@
-"""One transaction for the commits of all threads that wait at the same moment.
+"""One transaction for the commits of all threads, and of all processes, that wait at the same moment.
 
 A flush costs the same for one run as for fifty. The first thread to arrive leads: it takes the write lock, applies the
-work of everyone who arrived meanwhile, flushes once and wakes them. Invariant: each caller learns the outcome of its
-own work only after the flush, and one caller's failure never takes another's work down. This module knows nothing of
-what the work does.
+work of everyone who arrived meanwhile, flushes once and wakes them. Leaders of several processes meet in `cas.relay`:
+the one whose turn it is commits the others' work with its own. Invariant: each caller learns the outcome of its own
+work only after the flush, and one caller's failure never takes another's work down. This module knows nothing of what
+the work does.
 """
 
 from __future__ import annotations
@@ -11,16 +12,22 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
+import msgspec
+
 from cas.errors import StateError
+from cas.relay import Relay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cas.lmdbenv import Environment, WriteTransaction
+    from cas.relay import Turn
 
 _T = TypeVar("_T")
+Numbers = list[int]
+Encode = Callable[[], bytes | None]
+Decode = Callable[[bytes], Callable[["WriteTransaction"], Numbers]]
 # Bounds one transaction's dirty pages, and how long the first waiter waits for the last one's work.
 _MAX_GROUP_COUNT: Final = 64
 # Durability `group`: how long a leader waits for threads that are still preparing their run. A few times the cost of
@@ -28,13 +35,20 @@ _MAX_GROUP_COUNT: Final = 64
 GATHER_S: Final = 0.002
 
 
+class RelayRefusedError(Exception):
+    """Posted work cannot be done by this process; raised before it wrote anything of it."""
+
+
 class _Ticket:
     """One caller's work, its place in the queue and its outcome."""
 
-    __slots__ = ("done", "error", "reserve_bytes", "result", "wake", "work")
+    __slots__ = ("done", "encode", "error", "reserve_bytes", "result", "wake", "work")
 
-    def __init__(self, work: Callable[[WriteTransaction], object], reserve_bytes: int) -> None:
+    def __init__(
+        self, work: Callable[[WriteTransaction], object], reserve_bytes: int, encode: Encode | None
+    ) -> None:
         self.work = work
+        self.encode = encode
         self.reserve_bytes = reserve_bytes
         self.wake = threading.Lock()
         self.wake.acquire()
@@ -51,8 +65,12 @@ class _Ticket:
 class GroupCommit:
     """The queue in front of one environment's write lock; thread-safe, one per process and environment."""
 
-    def __init__(self, environment: Environment, *, gather_s: float = 0.0) -> None:
+    def __init__(
+        self, environment: Environment, *, decode: Decode | None = None, gather_s: float = 0.0
+    ) -> None:
         self._find_environment = weakref.ref(environment)  # the registry below must not keep it alive
+        self._relay = Relay(environment.directory)
+        self._decode = decode
         self._gather_s = gather_s
         self._changed = threading.Condition()
         self._waiting: list[_Ticket] = []
@@ -60,6 +78,7 @@ class GroupCommit:
         self._leader: _Ticket | None = None
         self._preparing_count = 0
         self.transaction_count = 0
+        self.relayed_count = 0  # groups that another process committed for this one
 
     @property
     def _environment(self) -> Environment:
@@ -74,13 +93,17 @@ class GroupCommit:
             self._preparing_count += step
             self._changed.notify_all()
 
-    def run(self, work: Callable[[WriteTransaction], _T], reserve_bytes: int = 0) -> _T:
+    def run(
+        self, work: Callable[[WriteTransaction], _T], reserve_bytes: int = 0, encode: Encode | None = None
+    ) -> _T:
         """Apply ``work`` in a durable transaction, shared with other threads' work when they wait as well.
 
         Args:
             work: Applied under the write lock. Whatever it raises is raised here, with none of its writes stored; it
                 may be called a second time after another thread's work failed, so it must not keep state.
             reserve_bytes: About how many bytes it adds.
+            encode: Gives the work as bytes, or None, for another process to do when one is committing; the work then
+                returns a list of numbers. It must be such that doing it twice stores it once.
 
         Returns:
             What ``work`` returned, after the flush.
@@ -88,7 +111,7 @@ class GroupCommit:
         Raises:
             StorageError: The transaction could not be committed.
         """
-        ticket = _Ticket(work, reserve_bytes)
+        ticket = _Ticket(work, reserve_bytes, encode)
         try:
             self._enter(ticket)
             ticket.wake.acquire()
@@ -121,18 +144,58 @@ class GroupCommit:
     def _lead(self, own: _Ticket) -> None:
         try:
             self._gather()
-            with self._environment.write(reserve_bytes=own.reserve_bytes) as transaction:
-                group = self._take(own)
-                transaction.reserve(sum(ticket.reserve_bytes for ticket in group))
-                self.transaction_count += 1
-                for ticket in group:
-                    ticket.result = ticket.work(transaction)
-            for ticket in group:
-                ticket.done = True
+            # A child forked now would inherit the turn's lock, and hold it for as long as it lives.
+            with self._environment.holding_off_forks(), self._relay.turn(lambda: self._encoded(own)) as turn:
+                if not self._take_answer(own, turn):
+                    self._commit(own, turn)
         except Exception as error:  # noqa: BLE001  handed to the thread it belongs to
             self._settle(self._take(own), error)
         with self._changed:
             self._hand_over(own)
+
+    def _encoded(self, own: _Ticket) -> bytes | None:
+        """Return the leader's own work as bytes; threads that wait behind it follow in the next group."""
+        return None if own.encode is None or self._decode is None else own.encode()
+
+    def _take_answer(self, own: _Ticket, turn: Turn) -> bool:
+        """Settle the leader's work by another process's answer; tell whether there was one."""
+        if turn.answer is None:
+            return False
+        own.result = msgspec.msgpack.decode(turn.answer, type=Numbers)
+        own.done = True
+        self.relayed_count += 1
+        with self._changed:
+            if own in self._waiting:
+                self._waiting.remove(own)
+        return True
+
+    def _commit(self, own: _Ticket, turn: Turn) -> None:
+        answers: list[tuple[str, bytes]] = []
+        with self._environment.write(reserve_bytes=own.reserve_bytes) as transaction:
+            group = self._take(own)
+            transaction.reserve(sum(ticket.reserve_bytes for ticket in group))
+            self.transaction_count += 1
+            for ticket in group:
+                ticket.result = ticket.work(transaction)
+            answers = self._do_posts(turn, transaction)
+        for ticket in group:
+            ticket.done = True
+        for name, answer in answers:
+            turn.reply(name, answer)
+
+    def _do_posts(self, turn: Turn, transaction: WriteTransaction) -> list[tuple[str, bytes]]:
+        """Do what other processes posted; what cannot be done here is left to its poster, who finds no answer."""
+        answers: list[tuple[str, bytes]] = []
+        if self._decode is None:
+            return answers
+        for name, content in turn.iter_posts():
+            try:
+                work = self._decode(content)
+                transaction.reserve(len(content))
+                answers.append((name, msgspec.msgpack.encode(work(transaction))))
+            except (RelayRefusedError, msgspec.MsgspecError):
+                continue
+        return answers
 
     def _gather(self) -> None:
         if self._gather_s > 0:
@@ -184,8 +247,13 @@ _registry_lock = threading.Lock()
 _registry: weakref.WeakKeyDictionary[Environment, tuple[int, GroupCommit]] = weakref.WeakKeyDictionary()
 
 
-def group_commit_of(environment: Environment) -> GroupCommit:
-    """Return the queue of an environment, one for all stores of this process; a forked child gets its own."""
+def group_commit_of(environment: Environment, decode: Decode | None = None) -> GroupCommit:
+    """Return the queue of an environment, one for all stores of this process; a forked child gets its own.
+
+    Args:
+        environment: The open store.
+        decode: Turns posted work of other processes into work to apply; the first caller's counts.
+    """
     known = _registry.get(environment)
     if known is not None and known[0] == os.getpid():
         return known[1]
@@ -193,7 +261,7 @@ def group_commit_of(environment: Environment) -> GroupCommit:
         known = _registry.get(environment)
         if known is None or known[0] != os.getpid():
             gather_s = GATHER_S if environment.durability == "group" else 0.0
-            known = (os.getpid(), GroupCommit(environment, gather_s=gather_s))
+            known = (os.getpid(), GroupCommit(environment, decode=decode, gather_s=gather_s))
             _registry[environment] = known
         return known[1]
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import stat
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, cast
 
-from cas import blobs, names
+from cas import blobs, names, processmark, tombstones
 from cas.blobs import NOT_SCANNED, RULESET_BYTES, Blob, NewBlob, Stage
 from cas.codec import CHUNK_BYTES, Deflater, crc32, deflate
 from cas.digest import Digester, digest_bytes
@@ -51,6 +52,8 @@ class Intake:
     new_blobs: list[NewBlob]
     waivers: tuple[WaiverEntry, ...]
     raw_bytes: int
+    # Blobs the store had, scanned again under the present rules and found clean: digest and rule set.
+    rescanned: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,25 +64,35 @@ class Gate:
     object_format: ObjectFormat
     max_file_bytes: int
     max_files: int
-    ruleset: bytes
-    owner: bytes
 
     @classmethod
     def build(
         cls, config: ArtifactStoreConfig, scanner: SecretScanner | None, object_format: ObjectFormat
     ) -> Gate:
         """Return the gate of a configuration."""
-        version = (
-            NOT_SCANNED if scanner is None else digest_bytes(scanner.ruleset_version.encode())[:RULESET_BYTES]
-        )
         return cls(
             scanner=scanner,
             object_format=object_format,
             max_file_bytes=config.max_file_bytes,
             max_files=config.max_files,
-            ruleset=version,
-            owner=f"{os.getpid()}".encode(),
         )
+
+    def ruleset(self, name: str) -> bytes:
+        """Return what a clean scan of a file of this name is remembered by; see `scan_mark`."""
+        return NOT_SCANNED if self.scanner is None else scan_mark(self.scanner, name)
+
+
+def scan_mark(scanner: SecretScanner, name: str) -> bytes:
+    """Return eight bytes for all that findings depend on besides the content.
+
+    The kind of the name counts as well: what is clean as source code need not be so as a settings file.
+    """
+    return _mark_of(scanner.variant(name))
+
+
+@functools.lru_cache(maxsize=1024)
+def _mark_of(variant: str) -> bytes:
+    return digest_bytes(variant.encode())[:RULESET_BYTES]
 
 
 def build_scanner(config: ArtifactStoreConfig) -> SecretScanner | None:
@@ -147,6 +160,7 @@ def take_in(
 
     Raises:
         SecretDetectedError: The gate found something, in any of them; nothing was stored.
+        PurgedContentError: A file's content was purged from the store before.
         InvalidFileError: A file is missing, unreadable, too large, not a regular file, or changed while read.
     """
     run = RunIntake(environment, gate)
@@ -169,6 +183,7 @@ class RunIntake:
         self._environment = environment
         self._gate = gate
         self._stages: list[Stage] = []
+        self._rescanned: dict[bytes, bytes] = {}
 
     def scan(self, data: bytes, name: str) -> bool:
         """Scan one piece; tell whether it is clean without any waiver."""
@@ -197,6 +212,7 @@ class RunIntake:
             new_blobs=[blob for blob in taken.values() if isinstance(blob, NewBlob)],
             waivers=tuple(self.waivers),
             raw_bytes=sum(blob.size_bytes for blob in taken.values()),
+            rescanned=tuple(self._rescanned.items()),
         )
 
     def discard(self) -> None:
@@ -233,13 +249,16 @@ class RunIntake:
         gate = self._gate
         digest = digest_bytes(data)
         with self._environment.read() as transaction:
-            known = blobs.find(transaction, digest)
-        if known is not None and (gate.scanner is None or known.ruleset == gate.ruleset):
+            known = blobs.find_sound(transaction, digest)
+            if known is None:
+                tombstones.refuse(transaction, digest, name)
+        ruleset = gate.ruleset(name)
+        if known is not None and (gate.scanner is None or known.ruleset == ruleset):
             return known
         # A scan that needed a waiver is not remembered: the waiver belongs to this run, the blob may serve others.
         clean = self.scan(data, name)
         if known is not None:
-            return known
+            return self._known(known, ruleset, clean=clean)
         if self.findings:  # the run is refused already: nothing to compress
             return NewBlob(digest, b"", len(data), 0, NOT_SCANNED, b"")
         stream = deflate(data)
@@ -248,9 +267,14 @@ class RunIntake:
             oid=object_id("blob", data, gate.object_format),
             size_bytes=len(data),
             crc32=blobs.entry_crc32(pack_entry_header("blob", len(data)), stream),
-            ruleset=gate.ruleset if clean else NOT_SCANNED,
+            ruleset=ruleset if clean else NOT_SCANNED,
             stream=stream,
         )
+
+    def _known(self, blob: Blob, ruleset: bytes, *, clean: bool) -> Blob:
+        if clean and blob.ruleset != ruleset:
+            self._rescanned[blob.digest] = ruleset
+        return blob
 
     def _take_large(self, name: str, descriptor: int, size_bytes: int) -> NewBlob | Blob:
         """Take in a file too large for memory: read once to judge it, and once more to store it.
@@ -261,14 +285,16 @@ class RunIntake:
         gate = self._gate
         digest, clean = self._inspect_large(name, descriptor, size_bytes)
         with self._environment.read() as transaction:
-            known = blobs.find(transaction, digest)
+            known = blobs.find_sound(transaction, digest)
+            if known is None:
+                tombstones.refuse(transaction, digest, name)
         if known is not None:
-            return known
+            return self._known(known, gate.ruleset(name), clean=clean)
         if self.findings:
             return NewBlob(digest, b"", size_bytes, 0, NOT_SCANNED, b"")
         digester, deflater = Digester(), Deflater()
         hasher = ObjectHasher("blob", size_bytes, gate.object_format)
-        stage = Stage(self._environment, gate.owner)
+        stage = Stage(self._environment, processmark.own_mark())
         self._stages.append(stage)
         crc = crc32(pack_entry_header("blob", size_bytes))
         for chunk in _iter_chunks(name, descriptor, size_bytes):
@@ -287,7 +313,7 @@ class RunIntake:
             oid=hasher.digest(),
             size_bytes=size_bytes,
             crc32=crc32(piece, crc),
-            ruleset=gate.ruleset if clean else NOT_SCANNED,
+            ruleset=gate.ruleset(name) if clean else NOT_SCANNED,
             stream=b"",
             staged_segment=stage.segment,
             staged_bytes=stage.stored_bytes,

@@ -87,6 +87,49 @@ class RunManifest(msgspec.Struct, frozen=True, array_like=True, tag="run", forbi
     waivers: tuple[WaiverEntry, ...] = ()
 
 
+class ImportedManifest(RunManifest, frozen=True, array_like=True, tag="imported", forbid_unknown_fields=True):
+    """A commit that another program made, with the bytes that no field of ours could give back.
+
+    A run in every respect but its git form. ``parent`` is the commit before it on the branch if that was imported as
+    well, ``metadata_file`` the bytes of its own ``metadata.json`` (``with_metadata_file`` tells whether it has one),
+    ``commit`` the commit object, ``trees`` the tree objects from its root (the first) down to and below its task's
+    folder, ``tag_objects`` name and bytes of its annotated tags. Trees may name objects that the store does not hold.
+    """
+
+    commit: bytes = b""
+    trees: tuple[bytes, ...] = ()
+    metadata_file: bytes = b""
+    tag_objects: tuple[tuple[str, bytes], ...] = ()
+
+
+class RunHead(msgspec.Struct, frozen=True, array_like=True, tag="run"):
+    """The fields of a run that queries look at; the others are stepped over without being decoded."""
+
+    format: int
+    object_format: msgspec.Raw
+    branch: msgspec.Raw
+    parent: msgspec.Raw
+    author_name: msgspec.Raw
+    author_email: msgspec.Raw
+    created_at_us: int
+    workflow_id: str
+    task_id: str
+    correlation_id: str
+    revision: int
+    prompt_hash: str | None
+    metadata: bytes
+
+
+class _ImportedHead(RunHead, frozen=True, array_like=True, tag="imported"):
+    """The same of an imported run."""
+
+
+class _RollbackHead(msgspec.Struct, frozen=True, array_like=True, tag="rollback"):
+    """A rollback, of which queries know nothing but that it is one."""
+
+    format: int
+
+
 class RollbackManifest(
     msgspec.Struct, frozen=True, array_like=True, tag="rollback", forbid_unknown_fields=True
 ):
@@ -121,10 +164,22 @@ class ManifestRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_MANIFEST_DECODER: Final[msgspec.msgpack.Decoder[RunManifest | RollbackManifest]] = msgspec.msgpack.Decoder(
-    RunManifest | RollbackManifest
+_MANIFEST_DECODER: Final[msgspec.msgpack.Decoder[RunManifest | ImportedManifest | RollbackManifest]] = (
+    msgspec.msgpack.Decoder(RunManifest | ImportedManifest | RollbackManifest)
 )
 _ROW_DECODER: Final = msgspec.msgpack.Decoder(ManifestRow)
+
+
+class _RowHead(msgspec.Struct, frozen=True, array_like=True):
+    """The first field of a row, without the ids after it; a view into the row."""
+
+    manifest: memoryview
+
+
+_ROW_HEAD_DECODER: Final = msgspec.msgpack.Decoder(_RowHead)
+_HEAD_DECODER: Final[msgspec.msgpack.Decoder[RunHead | _ImportedHead | _RollbackHead]] = (
+    msgspec.msgpack.Decoder(RunHead | _ImportedHead | _RollbackHead)
+)
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -155,6 +210,23 @@ def decode(encoded: bytes | memoryview) -> Manifest:
             hint="Install a newer version of cas-gitexport.",
         )
     return manifest
+
+
+def decode_head(encoded_row: bytes | memoryview) -> RunHead | None:
+    """Return the head of a run given its stored row; None for a manifest that is no run.
+
+    A third of the cost of decoding it all; for queries that look at many runs.
+
+    Raises:
+        IntegrityError: The bytes are not a manifest row of a format this version reads.
+    """
+    try:
+        head = _HEAD_DECODER.decode(_ROW_HEAD_DECODER.decode(encoded_row).manifest)
+    except msgspec.MsgspecError as error:
+        raise IntegrityError("a stored manifest cannot be decoded") from error
+    if head.format != MANIFEST_FORMAT:
+        decode(decode_row(encoded_row).manifest)  # says so
+    return head if isinstance(head, RunHead) else None
 
 
 def encode_row(row: ManifestRow) -> bytes:
@@ -293,6 +365,14 @@ def load_metadata(encoded: bytes) -> dict[str, object]:
     return loaded  # pyright: ignore[reportUnknownVariableType]
 
 
+def scan_metadata(encoded: bytes) -> dict[str, object]:
+    """Return metadata as plain data, three times as fast as `load_metadata`; for predicates over many runs."""
+    try:
+        return msgspec.json.decode(encoded, type=dict[str, object])
+    except msgspec.MsgspecError:
+        return load_metadata(encoded)  # a number msgspec does not take
+
+
 def content_digest(
     workflow_id: str, task_id: str, prompt_hash: str | None, metadata: bytes, files: tuple[FileEntry, ...]
 ) -> bytes:
@@ -317,7 +397,9 @@ def timestamp_s(manifest: Manifest) -> int:
 
 
 def metadata_file_bytes(manifest: RunManifest) -> bytes:
-    """Return the bytes of the run's generated ``metadata.json``: the replaced system's keys, then the rest."""
+    """Return a run's ``metadata.json``: generated (the replaced system's keys, then the rest), or imported."""
+    if isinstance(manifest, ImportedManifest):
+        return manifest.metadata_file
     given = msgspec.json.decode(manifest.metadata, type=dict[str, msgspec.Raw])
     document: dict[str, object] = {
         "workflow_id": manifest.workflow_id,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from cas import metrics, pushfeed
 from cas.catalog import sequence_key, sequence_of
 from cas.errors import IntegrityError, WaitTimeoutError
 from cas.lmdbenv import Table
@@ -35,11 +36,18 @@ class Stage(enum.Enum):
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True):
-    """How often an entry failed, when last, and why; the reason holds no credential."""
+    """How often an entry failed, when last, and why; the reason holds no credential.
+
+    ``pushed_at_us`` is set on entries that were queued again for a lost repository: when the remote had them (0:
+    never).
+    ``held`` is set on parked entries that must not go out, whoever asks: content of theirs, or below them, was purged.
+    """
 
     attempt_count: int = 0
     last_at_us: int = 0
     reason: str | None = None
+    pushed_at_us: int = 0
+    held: bool = False
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True):
@@ -61,6 +69,7 @@ class Status(msgspec.Struct, frozen=True):
 
 _LAST_EXPORT: Final = b"last_export"
 _LAST_PUSH: Final = b"last_push"
+_EXPORTED_SEGMENT: Final = b"exported_segment"
 _FIRST_POLL_S: Final = 0.005  # a local export of one run takes about this long
 _LONGEST_POLL_S: Final = 0.25
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -89,6 +98,11 @@ def iter_entries(
         yield sequence_of(key), _attempt(value)
 
 
+def count_entries(transaction: ReadTransaction, stage: Stage) -> int:
+    """Return how many entries are in a stage, without decoding them."""
+    return sum(1 for _ in transaction.scan_keys(Table.OUTBOX, stage.value))
+
+
 def find_entry(transaction: ReadTransaction, sequence: int) -> tuple[Stage, Attempt] | None:
     """Return where a manifest waits, or None when nothing is left to do for it."""
     for stage in Stage:
@@ -109,10 +123,16 @@ def get_receipt(transaction: ReadTransaction, sequence: int) -> Receipt | None:
         raise IntegrityError(f"the receipt of manifest {sequence} is damaged") from error
 
 
-def iter_receipts(transaction: ReadTransaction) -> Iterator[int]:
-    """Yield the sequences that have a receipt, oldest first."""
-    for key in transaction.scan_keys(Table.RECEIPTS):
+def iter_receipts(transaction: ReadTransaction, *, after: int = 0) -> Iterator[int]:
+    """Yield the sequences greater than ``after`` that have a receipt, oldest first."""
+    for key in transaction.scan_keys(Table.RECEIPTS, start=sequence_key(after + 1)):
         yield sequence_of(key)
+
+
+def newest_receipt(transaction: ReadTransaction) -> int | None:
+    """Return the greatest sequence that has a receipt, or None."""
+    key = transaction.last_key(Table.RECEIPTS)
+    return None if key is None else sequence_of(key)
 
 
 def last_times(transaction: ReadTransaction) -> tuple[int | None, int | None]:
@@ -171,24 +191,64 @@ def wait(
         pause_s = min(2 * pause_s, _LONGEST_POLL_S)
 
 
-def record_exported(transaction: WriteTransaction, sequences: Iterable[int], now_us: int) -> None:
-    """Replace entries of manifests seen in git by receipts, and queue them for the push."""
-    receipt = _ENCODER.encode(Receipt(exported_at_us=now_us))
+def record_exported(
+    transaction: WriteTransaction, sequences: Iterable[int], now_us: int, newest_segment: int = 0
+) -> None:
+    """Replace entries of manifests seen in git by receipts, and queue them for the push.
+
+    Args:
+        transaction: The write transaction.
+        sequences: The manifests.
+        now_us: Microseconds since the epoch.
+        newest_segment: The greatest segment that any of their blobs lies in; see `exported_segment`.
+    """
     transaction.put(Table.META, _LAST_EXPORT, sequence_key(now_us))
+    if newest_segment > exported_segment(transaction):
+        transaction.put(Table.META, _EXPORTED_SEGMENT, sequence_key(newest_segment))
+    count = 0
     for sequence in sequences:
+        found = find_entry(transaction, sequence)
+        receipt = Receipt(exported_at_us=now_us, pushed_at_us=0 if found is None else found[1].pushed_at_us)
         _remove(transaction, sequence)
-        transaction.put(Table.RECEIPTS, sequence_key(sequence), receipt)
+        transaction.put(Table.RECEIPTS, sequence_key(sequence), _ENCODER.encode(receipt))
+        if found is not None and found[1].held:  # purged while it was being exported: it goes no further
+            key = Stage.PARKED_PUSH.value + sequence_key(sequence)
+            transaction.put(Table.OUTBOX, key, _ENCODER.encode(found[1]))
+        else:
+            transaction.put(Table.OUTBOX, Stage.PUSH.value + sequence_key(sequence), _FRESH)
+        count += 1
+    metrics.add(transaction, now_us, {"exported": count} if count else {})
+
+
+def record_imported(transaction: WriteTransaction, sequence: int, now_us: int, *, pushed: bool) -> None:
+    """Write the receipt of a manifest that was found in git; queue it for the push unless the remote has it."""
+    receipt = Receipt(exported_at_us=now_us, pushed_at_us=now_us if pushed else 0)
+    transaction.put(Table.RECEIPTS, sequence_key(sequence), _ENCODER.encode(receipt))
+    if not pushed:
         transaction.put(Table.OUTBOX, Stage.PUSH.value + sequence_key(sequence), _FRESH)
+
+
+def exported_segment(transaction: ReadTransaction) -> int:
+    """Return the greatest segment that any exported blob lay in; a later one holds only what was never exported.
+
+    A hint that saves questions to git, and nothing more: what git is not asked about is written.
+    """
+    value = transaction.get(Table.META, _EXPORTED_SEGMENT)
+    return 0 if value is None else sequence_of(value)
 
 
 def record_pushed(transaction: WriteTransaction, sequences: Iterable[int], now_us: int) -> None:
     """Complete the receipts of manifests seen on the remote; nothing is left to do for them."""
     transaction.put(Table.META, _LAST_PUSH, sequence_key(now_us))
+    count = 0
     for sequence in sequences:
         receipt = get_receipt(transaction, sequence) or Receipt(exported_at_us=now_us)
         _remove(transaction, sequence)
         done = Receipt(exported_at_us=receipt.exported_at_us, pushed_at_us=now_us)
         transaction.put(Table.RECEIPTS, sequence_key(sequence), _ENCODER.encode(done))
+        pushfeed.note_pushed(transaction, sequence)
+        count += 1
+    metrics.add(transaction, now_us, {"pushed": count} if count else {})
 
 
 def record_failure(
@@ -201,8 +261,31 @@ def record_failure(
     stage, attempt = found
     target = _PARKED.get(stage, stage) if park else stage
     _remove(transaction, sequence)
-    noted = Attempt(attempt_count=attempt.attempt_count + 1, last_at_us=now_us, reason=reason)
+    noted = msgspec.structs.replace(
+        attempt, attempt_count=attempt.attempt_count + 1, last_at_us=now_us, reason=reason
+    )
     transaction.put(Table.OUTBOX, target.value + sequence_key(sequence), _ENCODER.encode(noted))
+    pushing = stage in {Stage.PUSH, Stage.PARKED_PUSH}
+    metrics.add(transaction, now_us, {"push_failures" if pushing else "export_failures": 1})
+
+
+def hold(transaction: WriteTransaction, sequence: int, *, reason: str, now_us: int) -> bool:
+    """Set an entry aside for good, so that no retry exports or pushes it; tell whether there was one to set aside."""
+    found = find_entry(transaction, sequence)
+    if found is None:
+        return False
+    stage, attempt = found
+    _remove(transaction, sequence)
+    held = msgspec.structs.replace(attempt, last_at_us=now_us, reason=reason, held=True)
+    key = _PARKED.get(stage, stage).value + sequence_key(sequence)
+    transaction.put(Table.OUTBOX, key, _ENCODER.encode(held))
+    return True
+
+
+def iter_held(transaction: ReadTransaction) -> Iterator[tuple[int, Attempt]]:
+    """Yield what `hold` has set aside."""
+    for stage in (Stage.PARKED_WRITE, Stage.PARKED_PUSH):
+        yield from (item for item in iter_entries(transaction, stage) if item[1].held)
 
 
 def unpark(transaction: WriteTransaction, sequences: Iterable[int] | None = None) -> int:
@@ -211,7 +294,7 @@ def unpark(transaction: WriteTransaction, sequences: Iterable[int] | None = None
     moved = 0
     for parked, stage in ((Stage.PARKED_WRITE, Stage.WRITE), (Stage.PARKED_PUSH, Stage.PUSH)):
         for sequence, attempt in list(iter_entries(transaction, parked)):
-            if wanted is None or sequence in wanted:
+            if not attempt.held and (wanted is None or sequence in wanted):
                 transaction.delete(Table.OUTBOX, parked.value + sequence_key(sequence))
                 transaction.put(Table.OUTBOX, stage.value + sequence_key(sequence), _ENCODER.encode(attempt))
                 moved += 1
@@ -219,10 +302,34 @@ def unpark(transaction: WriteTransaction, sequences: Iterable[int] | None = None
 
 
 def requeue(transaction: WriteTransaction, sequence: int) -> None:
-    """Forget the receipt of a manifest and queue it again; for a repository that lost it."""
+    """Forget that a manifest is in git and queue it again, for a repository that lost it; the remote may have it."""
+    receipt = get_receipt(transaction, sequence)
+    found = find_entry(transaction, sequence)
+    if found is not None and found[1].held:
+        return
+    pushed_at_us = 0 if found is None else found[1].pushed_at_us
+    if receipt is not None:
+        pushed_at_us = receipt.pushed_at_us
+    if pushed_at_us:
+        pushfeed.note_pushed_before(transaction, sequence)
     _remove(transaction, sequence)
     transaction.delete(Table.RECEIPTS, sequence_key(sequence))
-    enqueue(transaction, sequence)
+    again = Attempt(pushed_at_us=pushed_at_us)
+    transaction.put(Table.OUTBOX, Stage.WRITE.value + sequence_key(sequence), _ENCODER.encode(again))
+
+
+def requeue_push(transaction: WriteTransaction, sequence: int) -> None:
+    """Forget that the remote has an exported manifest and queue it for the push again; for a remote that lost it."""
+    receipt = get_receipt(transaction, sequence)
+    found = find_entry(transaction, sequence)
+    if receipt is None or (found is not None and found[1].held):
+        return
+    if receipt.pushed_at_us:
+        pushfeed.note_pushed_before(transaction, sequence)
+    _remove(transaction, sequence)
+    known = Receipt(exported_at_us=receipt.exported_at_us)
+    transaction.put(Table.RECEIPTS, sequence_key(sequence), _ENCODER.encode(known))
+    transaction.put(Table.OUTBOX, Stage.PUSH.value + sequence_key(sequence), _FRESH)
 
 
 _PARKED: Final = {Stage.WRITE: Stage.PARKED_WRITE, Stage.PUSH: Stage.PARKED_PUSH}

@@ -64,7 +64,7 @@ class Comparison:
 
     def matches(self, metadata: Mapping[str, object]) -> bool:
         """Tell whether the run's metadata satisfies it."""
-        found, actual = _look_up(metadata, self.name)
+        found, actual = look_up(metadata, self.name)
         if self.sign == "~":
             return isinstance(actual, str) and str(self.value).casefold() in actual.casefold()
         if not found:
@@ -112,7 +112,7 @@ def bounds(predicate: Predicate) -> dict[str, tuple[float | None, float | None]]
     if isinstance(predicate, Comparison):
         if isinstance(predicate.value, bool) or not isinstance(predicate.value, int | float):
             return {}
-        value = float(predicate.value)
+        value = predicate.value
         ranges = {"<": (None, value), "<=": (None, value), ">": (value, None), ">=": (value, None)}
         ranges |= {"=": (value, value), "==": (value, value)}
         return {predicate.name: ranges[predicate.sign]} if predicate.sign in ranges else {}
@@ -132,7 +132,8 @@ def _tighter(pick: Callable[[float, float], float], left: float | None, right: f
     return pick(left, right)
 
 
-def _look_up(metadata: Mapping[str, object], name: str) -> tuple[bool, object]:
+def look_up(metadata: Mapping[str, object], name: str) -> tuple[bool, object]:
+    """Return whether a run has a value of that name, and the value: metrics first, then metadata, dots walk in."""
     metrics = metadata.get("test_metrics")
     for scope in (metrics, metadata):
         if isinstance(scope, dict):

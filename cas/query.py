@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import re
 from typing import TYPE_CHECKING, Final
 
-from cas import catalog, manifest, names, predicate, records, rollback
+from cas import catalog, indexes, manifest, marks, names, predicate, records, rollback
 from cas.errors import InvalidInputError, NotFoundError
-from cas.manifest import RunManifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cas.lmdbenv import ReadTransaction
+    from cas.manifest import RunHead
     from cas.predicate import Predicate
     from cas.records import Record
 
@@ -26,6 +27,8 @@ Moment = datetime.datetime | str | float
 _MICROSECONDS: Final = 1_000_000
 _EPOCH: Final = datetime.datetime.fromtimestamp(0, datetime.UTC)
 _LAST_MOMENT_S: Final = 253_402_300_800  # the year 10000, where datetime ends
+# Runs looked at before an index is asked: enough to fill a page when a fair share of all runs matches.
+_LOOKED_AT_FIRST: Final = 500
 _HEX_PREFIX: Final = re.compile(r"[0-9a-f]{4,64}")
 _LATEST: Final = re.compile(r"latest(?:~([0-9]{1,9}))?")
 _REVISION_STEP: Final = re.compile(r"(.+)~([0-9]{1,9})", re.DOTALL)
@@ -71,7 +74,7 @@ class Selection:
     until_us: int | None = None
     where: Predicate | None = None
 
-    def admits(self, run: RunManifest) -> bool:
+    def admits(self, run: RunHead) -> bool:
         """Tell whether a run is among those asked for."""
         return (
             self.workflow_id in (None, run.workflow_id)
@@ -79,7 +82,7 @@ class Selection:
             and self.prompt_hash in (None, run.prompt_hash)
             and (self.since_us is None or run.created_at_us >= self.since_us)
             and (self.until_us is None or run.created_at_us < self.until_us)
-            and (self.where is None or self.where.matches(manifest.load_metadata(run.metadata)))
+            and (self.where is None or self.where.matches(manifest.scan_metadata(run.metadata)))
         )
 
 
@@ -87,31 +90,25 @@ def list_runs(
     transaction: ReadTransaction,
     selection: Selection,
     *,
-    indexed_metrics: tuple[str, ...],
     offset: int,
     limit: int,
 ) -> list[Record]:
     """Return run records, newest first."""
-    found: list[Record] = []
-    for sequence in _candidates(transaction, selection, indexed_metrics):
-        row = catalog.get_row(transaction, sequence)
-        run = None if row is None else manifest.decode(row.manifest)
-        if not isinstance(run, RunManifest) or not selection.admits(run):
-            continue
-        if offset > 0:
-            offset -= 1
-            continue
-        found.append(records.run_record(transaction, sequence))
-        if len(found) >= limit:
-            break
-    return found
+    chosen = itertools.islice(select(transaction, selection), offset, offset + limit)
+    return [records.run_record(transaction, sequence) for sequence in chosen]
 
 
-def _candidates(
-    transaction: ReadTransaction,
-    selection: Selection,
-    indexed_metrics: tuple[str, ...],
-) -> Iterator[int]:
+def select(transaction: ReadTransaction, selection: Selection) -> Iterator[int]:
+    """Yield the sequences of the runs asked for, newest first, forgotten ones left out."""
+    hidden = marks.Hidden(transaction)
+    for sequence in _candidates(transaction, selection):
+        if sequence not in hidden:
+            head = catalog.get_head(transaction, sequence)
+            if head is not None and selection.admits(head):
+                yield sequence
+
+
+def _candidates(transaction: ReadTransaction, selection: Selection) -> Iterator[int]:
     """Yield sequences newest first from the narrowest index that holds every possible match."""
     if selection.task_id is not None:
         # Not by branch: runs committed under an earlier branch_prefix are the same task's.
@@ -119,33 +116,55 @@ def _candidates(
     if selection.prompt_hash is not None:
         return catalog.prompt_sequences(transaction, selection.prompt_hash)
     ranges = {} if selection.where is None else predicate.bounds(selection.where)
-    for metric in indexed_metrics:
-        if metric in ranges:
-            low, high = ranges[metric]
-            return iter(
-                sorted(catalog.metric_sequences(transaction, metric, low=low, high=high), reverse=True)
-            )
+    indexed = [metric for metric in indexes.complete(transaction) if metric in ranges] if ranges else []
+    if indexed:
+        return _by_metric(transaction, {metric: ranges[metric] for metric in indexed})
     if selection.workflow_id is not None:
         return catalog.workflow_sequences(transaction, selection.workflow_id)
     if selection.since_us is not None or selection.until_us is not None:
         return catalog.time_sequences(transaction, since_us=selection.since_us, until_us=selection.until_us)
-    return (sequence for sequence, _ in catalog.iter_rows(transaction, reverse=True))
+    return catalog.iter_sequences(transaction)
 
 
-def resolve(transaction: ReadTransaction, text: str) -> int:
+def _by_metric(
+    transaction: ReadTransaction, ranges: dict[str, tuple[float | None, float | None]]
+) -> Iterator[int]:
+    """Yield the newest runs as they come, as many of them may match; then those that lie in every range."""
+    lowest = None
+    for sequence in itertools.islice(catalog.iter_sequences(transaction), _LOOKED_AT_FIRST):
+        yield sequence
+        lowest = sequence
+    found: set[bytes] | None = None
+    for metric, (low, high) in ranges.items():
+        keys = catalog.metric_sequences(transaction, metric, low=low, high=high)
+        found = set(keys) if found is None else found.intersection(keys)
+    edge = None if lowest is None else catalog.sequence_key(lowest)
+    for key in sorted(found or (), reverse=True):
+        if edge is None or key < edge:
+            yield catalog.sequence_of(key)
+
+
+def resolve(transaction: ReadTransaction, text: str, *, with_forgotten: bool = False) -> int:
     """Return the sequence of the manifest that a word points at.
 
     Understood, in this order: ``latest``, ``latest~N``, a tag, a branch, a correlation ID with or without its prefix,
     and the unique beginning (4 characters or more) of a commit id or manifest id; ``<branch>~N`` and ``<tag>~N`` go
     back N commits on the branch.
 
+    Args:
+        transaction: The snapshot.
+        text: The word.
+        with_forgotten: Whether it may point at a forgotten run.
+
     Raises:
-        NotFoundError: Nothing is called that.
+        NotFoundError: Nothing is called that, or the run was forgotten.
         InvalidInputError: More than one manifest begins so.
     """
     names.check_id(text, "ref")
     sequence = _resolve(transaction, text)
     if sequence is not None:
+        if not with_forgotten:
+            rollback.check_shown(transaction, sequence, text)
         return sequence
     step = _REVISION_STEP.fullmatch(text)
     if step is not None:
@@ -165,8 +184,7 @@ def _resolve(transaction: ReadTransaction, text: str) -> int | None:
     if sequence is None and text:
         sequence = catalog.branch_head(transaction, text)
     if sequence is None and text and text.isprintable():
-        revision = catalog.latest_revision(transaction, text)
-        sequence = None if revision is None else revision[1]
+        sequence = newest_revision(transaction, text)
     if sequence is None and _HEX_PREFIX.fullmatch(text):
         found = catalog.find_by_oid_prefix(transaction, text)
         if len(found) > 1:
@@ -177,9 +195,38 @@ def _resolve(transaction: ReadTransaction, text: str) -> int | None:
     return sequence
 
 
+def resolve_forgotten(transaction: ReadTransaction, text: str) -> int:
+    """Return the sequence of the forgotten run that a word points at.
+
+    A correlation ID means its newest forgotten revision, otherwise words are read as by `resolve`.
+
+    Raises:
+        NotFoundError: Nothing is called that.
+        InvalidInputError: More than one manifest begins so, or it was not forgotten.
+    """
+    sequence = resolve(transaction, text, with_forgotten=True)
+    if not marks.is_hidden(transaction, sequence):
+        for _, number in catalog.revisions(transaction, text):
+            if marks.is_hidden(transaction, number):
+                return number
+        raise InvalidInputError(f"{text!r} was not forgotten", subject=text)
+    return sequence
+
+
+def newest_revision(transaction: ReadTransaction, correlation_id: str) -> int | None:
+    """Return the newest revision of a correlation ID that is not forgotten; a forgotten one when all are, or None."""
+    newest = None
+    for _, sequence in catalog.revisions(transaction, correlation_id):
+        if not marks.is_hidden(transaction, sequence):
+            return sequence
+        newest = sequence if newest is None else newest
+    return newest
+
+
 def _latest(transaction: ReadTransaction, back: int) -> int | None:
-    for sequence, row in catalog.iter_rows(transaction, reverse=True):
-        if isinstance(manifest.decode(row.manifest), RunManifest):
+    hidden = marks.Hidden(transaction)
+    for sequence in catalog.iter_sequences(transaction):
+        if sequence not in hidden and catalog.get_head(transaction, sequence) is not None:
             if back == 0:
                 return sequence
             back -= 1
@@ -187,10 +234,12 @@ def _latest(transaction: ReadTransaction, back: int) -> int | None:
 
 
 def _back(transaction: ReadTransaction, start: int, count: int, text: str) -> int:
+    rollback.check_shown(transaction, start, text)
     loaded, _ = records.load(transaction, start)
-    for index, sequence in enumerate(
-        number for number in catalog.branch_sequences(transaction, loaded.branch) if number <= start
-    ):
+    hidden = marks.Hidden(transaction)
+    numbers = catalog.branch_sequences(transaction, loaded.branch)
+    shown = (number for number in numbers if number <= start and number not in hidden)
+    for index, sequence in enumerate(shown):
         if index == count:
             return sequence
     raise NotFoundError(

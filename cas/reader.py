@@ -5,10 +5,24 @@ Invariant: nothing here changes the store; every byte of content handed out was 
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from cas import blobs, catalog, check, checkout, manifest, names, outbox, predicate, query, records
+from cas import (
+    blobs,
+    catalog,
+    check,
+    checkout,
+    diff,
+    manifest,
+    marks,
+    names,
+    outbox,
+    predicate,
+    query,
+    records,
+)
 from cas.errors import InvalidInputError, NotFoundError, QueryError, StateError
 from cas.manifest import RunManifest
 from cas.stats import collect
@@ -101,7 +115,6 @@ class StoreReader:
             return query.list_runs(
                 transaction,
                 selection,
-                indexed_metrics=self.config.indexed_metrics,
                 offset=offset,
                 limit=limit,
             )
@@ -116,9 +129,9 @@ class StoreReader:
             revision: A revision number; None means the newest.
         """
         sequence = self._find_run(correlation_id, revision)
-        if sequence is None:
-            return None
         with self.environment.read() as transaction:
+            if sequence is None or marks.is_hidden(transaction, sequence):
+                return None
             return records.run_record(transaction, sequence)
 
     def _find_run(self, correlation_id: str, revision: int | None = None) -> int | None:
@@ -129,8 +142,7 @@ class StoreReader:
                 if not isinstance(revision, int) or isinstance(revision, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
                     raise InvalidInputError("revision must be a whole number", subject="revision")
                 return catalog.find_revision(transaction, correlation_id, revision)
-            latest = catalog.latest_revision(transaction, correlation_id)
-            return None if latest is None else latest[1]
+            return query.newest_revision(transaction, correlation_id)
 
     def show(self, ref: str) -> Record:
         """Return the record of what a word points at: a run, or a rollback's step of history.
@@ -221,20 +233,38 @@ class StoreReader:
         """
         return checkout.check_out(self.environment, self._run(ref), Path(directory), overwrite=overwrite)
 
+    def diff(self, left: str, right: str) -> Record:
+        """Return what differs between two runs, as JSON-able data of bounded size.
+
+        Args:
+            left: One run; see `show`. For a rollback, the run it went back to.
+            right: The other one.
+
+        Returns:
+            ``left, right, identical, added, removed, changed, metrics, metadata``; a changed CSV file has the first
+            diverging row under ``table``, a changed text a unified diff under ``text``.
+
+        Raises:
+            NotFoundError: No such run.
+            IntegrityError: A file that differs is damaged.
+        """
+        return diff.diff_runs(self.environment, self._run(left), self._run(right))
+
     def history(self, branch: str, limit: int = 50) -> list[Record]:
-        """Return the commits and rollbacks of a branch, newest first.
+        """Return the commits and rollbacks of a branch, newest first; forgotten ones are left out.
 
         Raises:
             NotFoundError: The store has no such branch.
         """
         names.check_id(branch, "branch")
         with self.environment.read() as transaction:
-            found: list[Record] = []
-            for sequence in catalog.branch_sequences(transaction, branch):
-                if len(found) >= limit:
-                    break
-                found.append(records.history_record(transaction, sequence))
-        if not found and limit > 0:
+            hidden = marks.Hidden(transaction)
+            shown = (n for n in catalog.branch_sequences(transaction, branch) if n not in hidden)
+            found = [
+                records.history_record(transaction, sequence) for sequence in itertools.islice(shown, limit)
+            ]
+            known = catalog.branch_head(transaction, branch) is not None
+        if not known:
             raise NotFoundError(
                 f"the store has no branch {branch!r}", subject=branch, hint="`cas list` shows branches."
             )
@@ -286,14 +316,19 @@ class StoreReader:
         sample: float = 1.0,
         max_duration_s: float | None = None,
         seed: int = 0,
+        threads: int | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> Report:
         """Check every invariant of the format; writers may go on meanwhile.
+
+        In a store that an earlier failed write has marked suspect, a complete check reads past the system's cache, and
+        lifts the mark when no MUST is broken.
 
         Args:
             sample: Share of blobs and manifests to read, above 0 up to 1.
             max_duration_s: Stop after about this many seconds.
             seed: Seed of the sample.
+            threads: How many read at the same time; None for as many as there are processors, up to four.
             progress: Called with phase, items done, items in all.
 
         Returns:
@@ -301,9 +336,22 @@ class StoreReader:
         """
         if not 0 < sample <= 1:
             raise InvalidInputError("sample must be above 0 and at most 1", subject="sample")
-        return check.verify(
-            self.environment, sample=sample, max_duration_s=max_duration_s, seed=seed, progress=progress
+        mark = self.environment.suspect_mark()
+        if mark is not None:
+            self.environment.drop_cached()
+        report = check.verify(
+            self.environment,
+            sample=sample,
+            max_duration_s=max_duration_s,
+            seed=seed,
+            threads=threads,
+            progress=progress,
         )
+        is_sound = report.complete and all(fault.level != "must" for fault in report.faults)
+        if mark is not None and is_sound and mark == self.environment.suspect_mark():
+            self.environment.clear_suspect()
+            report.mark_lifted = True
+        return report
 
     def stats(self) -> Record:
         """Return sizes and counts: runs, blobs, raw and stored bytes, file bytes, export backlog."""

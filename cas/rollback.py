@@ -12,12 +12,12 @@ import difflib
 import itertools
 from typing import TYPE_CHECKING, Final
 
-from cas import blobs, catalog, gitform, manifest, names, outbox, records
+from cas import blobs, catalog, gitform, manifest, marks, metrics, names, outbox, records
 from cas.errors import ConflictError, IntegrityError, InvalidInputError, InvalidNameError, NotFoundError
 from cas.manifest import MANIFEST_FORMAT, BaseEntry, ManifestRow, RollbackManifest, RunManifest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cas.config import ArtifactStoreConfig
     from cas.gitreader import BranchTip, GitReader
@@ -86,10 +86,29 @@ def find_tag(transaction: ReadTransaction, tag: str) -> int:
     """
     sequence = catalog.find_tag(transaction, tag)
     if sequence is not None:
+        check_shown(transaction, sequence, tag)
         return sequence
     near = near_tags(transaction, tag)
     hint = f"Did you mean {', '.join(near)}?" if near else "`cas list` shows the runs and their tags."
     raise NotFoundError(f"there is no tag {tag!r}", subject=tag, hint=hint)
+
+
+def check_shown(transaction: ReadTransaction, sequence: int, text: str) -> None:
+    """Refuse a run that was forgotten.
+
+    Raises:
+        NotFoundError: It was; the hint says how it comes back.
+    """
+    mark = marks.find_forgotten(transaction, sequence)
+    if mark is None:
+        return
+    if mark.is_collected:
+        raise NotFoundError(
+            f"{text!r} was forgotten, and its files were removed from the store",
+            subject=text,
+            hint="Commit the same files again under the same correlation ID; that gives the same run. git has them.",
+        )
+    raise NotFoundError(f"{text!r} was forgotten", subject=text, hint="`cas undelete` brings it back.")
 
 
 def near_tags(transaction: ReadTransaction, tag: str) -> list[str]:
@@ -100,10 +119,12 @@ def near_tags(transaction: ReadTransaction, tag: str) -> list[str]:
         else names.CORRELATION_PREFIX + tag
     )
     pool: list[str] = []
+    hidden = marks.Hidden(transaction)
     # Those with the longest common beginning first: in a large store the whole list would take seconds.
     for length in range(len(prefixed), 0, -1):
-        for name, _ in catalog.iter_tags(transaction, prefixed[:length]):
-            pool.append(name)
+        for name, sequence in catalog.iter_tags(transaction, prefixed[:length]):
+            if sequence not in hidden:
+                pool.append(name)
             if len(pool) >= _NEAR_MATCH_POOL:
                 break
         if len(pool) >= _NEAR_MATCH_COUNT and length <= len(names.CORRELATION_PREFIX) + 1:
@@ -155,7 +176,7 @@ def check_new_branch(transaction: ReadTransaction, branch: str, prefix: str) -> 
 def find_base(
     environment: Environment,
     config: ArtifactStoreConfig,
-    reader: GitReader | None,
+    find_reader: Callable[[], GitReader | None],
     branch: str,
     object_format: str,
 ) -> Base:
@@ -174,13 +195,14 @@ def find_base(
             check_new_branch(transaction, branch, config.branch_prefix)
         own = branch.startswith(f"{config.branch_prefix}/")
         pending = base.head is not None and outbox.get_receipt(transaction, base.head) is None
-        if reader is None or pending or (own and base.head is not None):
+        if pending or (own and base.head is not None):
             return base
         known = {
             records.load(transaction, number)[1].commit_oid
             for number in catalog.branch_sequences(transaction, branch)
         }
-    tip = reader.branch_tip(config.repo_path, branch)
+    reader = find_reader()  # loads the half of the product that knows git, and so comes after what needs none
+    tip = None if reader is None else reader.branch_tip(config.repo_path, branch)
     if tip is None or tip.commit_oid in known:
         return base
     if tip.object_format != object_format:
@@ -199,7 +221,14 @@ def stored_base(transaction: ReadTransaction, branch: str) -> Base:
         return Base(head=None, parent=None)
     loaded, row = records.load(transaction, head)
     if isinstance(loaded, RunManifest):
-        return Base(head=head, parent=row.commit_oid, artifact_root=gitform.tree_form(loaded).artifact_root)
+        outer, inner = gitform.kept_entries(loaded)
+        return Base(
+            head=head,
+            parent=row.commit_oid,
+            root_entries=_base_entries(outer),
+            backtest_entries=_base_entries(inner),
+            artifact_root=gitform.tree_form(loaded).artifact_root,
+        )
     return Base(
         head=head,
         parent=row.commit_oid,
@@ -251,6 +280,7 @@ class PreparedRollback:
         sequence = catalog.next_sequence(transaction)
         catalog.add(transaction, sequence, self.draft, row, None, ())
         outbox.enqueue(transaction, sequence)
+        metrics.add(transaction, self.draft.created_at_us, {"rollbacks": 1})
         return sequence
 
 

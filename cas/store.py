@@ -6,16 +6,21 @@ store as it was. Starts no process and opens no socket. It must not know how an 
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from typing import TYPE_CHECKING, Required, Self, TypedDict
 
 from cas import (
     commit,
+    indexes,
     intake,
     manifest,
+    metrics,
     names,
+    purge,
     records,
+    rescan,
     rollback,
 )
 from cas.artifactwriter import ArtifactWriter
@@ -26,12 +31,13 @@ from cas.errors import (
     InvalidInputError,
     SecretDetectedError,
     StateError,
+    StorageError,
 )
 from cas.gitreader import find_git_reader
 from cas.groupcommit import group_commit_of
+from cas.keeper import StoreKeeper
 from cas.lmdbenv import DATA_FILE, close_environment, create_environment, open_environment
 from cas.meta import new_meta, read_meta
-from cas.reader import StoreReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +47,10 @@ if TYPE_CHECKING:
     from cas.gitreader import GitReader
     from cas.groupcommit import GroupCommit
     from cas.intake import Files
+    from cas.lmdbenv import WriteTransaction
     from cas.records import Record
+    from cas.rescan import RescanReport
+    from cas.secretscan import SecretScanner
 
 
 class RunArguments(TypedDict, total=False):
@@ -55,7 +64,7 @@ class RunArguments(TypedDict, total=False):
     prompt_hash: str | None
 
 
-class ArtifactStore(StoreReader):
+class ArtifactStore(StoreKeeper):
     """A content-addressed store of backtest runs whose git commit ids are known at once.
 
     Thread-safe. May be used by many processes at once, each with an object of its own; an object inherited through
@@ -104,6 +113,13 @@ class ArtifactStore(StoreReader):
             close_environment(self._environment)
             raise
         self._gate = intake.Gate.build(self.config, self._scanner, self.object_format)
+        if self.config.indexed_metrics and not read_only:
+            self._make_indexes()
+
+    def _make_indexes(self) -> None:
+        """Make indexes that the configuration asks for; one that cannot be made now is only missed by queries."""
+        with contextlib.suppress(StorageError):
+            indexes.ensure(self._environment, self.config.indexed_metrics)
 
     @property
     def object_format(self) -> ObjectFormat:
@@ -113,11 +129,13 @@ class ArtifactStore(StoreReader):
     @property
     def commit_queue(self) -> GroupCommit:
         """The queue that joins this process's commits into shared transactions."""
-        return group_commit_of(self.environment)
+        return group_commit_of(self.environment, commit.decode_relayed)
 
     def close(self) -> None:
-        """Give the store back; a second call does nothing."""
+        """Give the store back; a second call does nothing. Counts that wait are written, if that is possible."""
         if not self._closed:
+            with contextlib.suppress(ArtifactStoreError):
+                self.flush_metrics()
             self._closed = True
             close_environment(self._environment)
 
@@ -171,7 +189,8 @@ class ArtifactStore(StoreReader):
             StorageError: The disk refused; nothing of the run is stored.
         """
         try:
-            return self._commit(workflow_id, task_id, files, metadata, correlation_id, prompt_hash)
+            with self._meter.failures(self.now_us):
+                return self._commit(workflow_id, task_id, files, metadata, correlation_id, prompt_hash)
         except SecretDetectedError:
             raise
         except ArtifactStoreError as error:
@@ -222,9 +241,11 @@ class ArtifactStore(StoreReader):
                 except (InvalidInputError, SecretDetectedError) as error:
                     refused = records.failed_commit(error.message, arguments.get("correlation_id"))
                     results[index] = refused | error.as_dict()
+                    self._meter.note_failure(self.now_us(), error)
             return prepared
 
-        stored = iter(self._apply(prepare_all))
+        with self._meter.failures(self.now_us):
+            stored = iter(self._apply(prepare_all))
         return [results[index] if index in results else next(stored) for index in range(len(runs))]
 
     def open_run(
@@ -247,13 +268,15 @@ class ArtifactStore(StoreReader):
         ) -> Record:
             encoded = manifest.normalise_metadata(metadata, self.config.max_metadata_bytes)
             texts = encoded + b"\n" + ids.text.encode()
-            return self._apply(lambda: [self._complete(ids, encoded, complete(texts))])[0]
+            with self._meter.failures(self.now_us):
+                return self._apply(lambda: [self._complete(ids, encoded, complete(texts))])[0]
 
         return ArtifactWriter(self._environment, self._gate, self.config, finish)
 
     def _apply(self, prepare_all: Callable[[], list[commit.PreparedRun]]) -> list[Record]:
         """Prepare runs and apply those the store does not have, in one transaction; return all results."""
         self._check_open()
+        started_s = time.perf_counter()
         queue = self.commit_queue
         while True:
             queue.preparing(+1)
@@ -265,6 +288,10 @@ class ArtifactStore(StoreReader):
                 sequences = self._apply_prepared(queue, prepared)
             except commit.BlobCollectedError:
                 continue  # its bytes are read again, and stored this time
+            if prepared:
+                took_s = (time.perf_counter() - started_s) / len(prepared)
+                counts = metrics.latency_counts(took_s, len(prepared))
+                self._meter.note(prepared[0].draft.created_at_us, counts)
             with self._environment.read() as transaction:
                 return [records.commit_result(transaction, sequence) for sequence in sequences]
 
@@ -275,11 +302,23 @@ class ArtifactStore(StoreReader):
         try:
             if len(found) == len(prepared):
                 return found
-            reserve_bytes = sum(run.reserve_bytes for run in prepared)
-            return queue.run(lambda transaction: [run.apply(transaction) for run in prepared], reserve_bytes)
+            return self._write_prepared(queue, prepared)
         finally:
             for run in prepared:
                 run.discard(self._environment)
+
+    def _write_prepared(self, queue: GroupCommit, prepared: list[commit.PreparedRun]) -> list[int]:
+        meter = self._meter
+        with meter.lent(prepared[0].draft.created_at_us, self.config.metrics_keep_days) as write_counts:
+
+            def work(transaction: WriteTransaction) -> list[int]:
+                sequences = [run.apply(transaction) for run in prepared]
+                write_counts(transaction)
+                return sequences
+
+            reserve_bytes = sum(run.reserve_bytes for run in prepared)
+            alone = meter.is_pressing
+            return queue.run(work, reserve_bytes, lambda: None if alone else commit.encode_relayed(prepared))
 
     def _prepare_arguments(self, arguments: RunArguments) -> commit.PreparedRun:
         ids = self._checked_ids(
@@ -371,9 +410,10 @@ class ArtifactStore(StoreReader):
         target = rollback.find_target(self._environment, names.check_id(tag, "tag"))
         rollback.check_reason(reason)
         self._refuse_secrets("reason", reason)
-        reader = self._git_reader or find_git_reader(self.config)
         while True:
-            base = rollback.find_base(self._environment, self.config, reader, branch, self.object_format)
+            base = rollback.find_base(
+                self._environment, self.config, self._find_git_reader, branch, self.object_format
+            )
             if base.artifact_root == target.artifact_root and base.parent is not None:
                 return rollback.result(base.parent, branch, target, created=False)
             prepared = rollback.prepare(
@@ -392,8 +432,60 @@ class ArtifactStore(StoreReader):
                     _, row = records.load(transaction, sequence)
                 return rollback.result(row.commit_oid, branch, target, created=True)
 
-    def _refuse_secrets(self, name: str, text: str | None) -> None:
-        if text is not None and self._scanner is not None:
-            findings = self._scanner.scan(text.encode(errors="replace"), name)
-            if findings:
-                raise SecretDetectedError(findings)
+    def _find_git_reader(self) -> GitReader | None:
+        return self._git_reader or find_git_reader(self.config)
+
+    def scan_all(
+        self, *, fresh: bool = False, progress: Callable[[str, int, int], None] | None = None
+    ) -> RescanReport:
+        """Scan every stored file and manifest under the present secret rules, also when scanning is off.
+
+        Files found clean are noted as such, so that neither the next commit nor the next rescan reads them again.
+
+        Args:
+            fresh: Scan also files that are noted as clean under these very rules.
+            progress: Called with phase, manifests done, manifests in all.
+
+        Returns:
+            The report; it lists every run, branch and tag that holds a finding.
+        """
+        return rescan.scan_all(self.environment, self._any_scanner(), fresh=fresh, progress=progress)
+
+    def purge(
+        self,
+        target: str,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Record:
+        """Remove content from the store for good, and keep it from coming back.
+
+        Runs that held it keep their ids and history; reading such a file raises IntegrityError of kind ``purged``, and
+        their exports are set aside. git and the remote are not touched: the result says what to rewrite there.
+
+        Args:
+            target: Fingerprint of a finding (32 hexadecimal characters) or digest of a file (64).
+            dry_run: Only tell what would be done.
+            progress: Called with phase, manifests done, manifests in all.
+
+        Returns:
+            ``target, dry_run, blobs, runs, held, rotate, remaining, git``; see `cas.purge.purge`.
+
+        Raises:
+            InvalidInputError: The target has neither form.
+            NotFoundError: The store holds no such content.
+        """
+        return purge.purge(
+            self.environment,
+            self._any_scanner(),
+            target,
+            now_us=self.now_us(),
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    def _any_scanner(self) -> SecretScanner:
+        scanner = self._scanner or intake.build_scanner(self.config.replace(scan_for_secrets=True))
+        if scanner is None:
+            raise StateError("the secret rules could not be loaded")
+        return scanner

@@ -32,6 +32,9 @@ EXPORT_PENDING: Final = 8
 EXPORT_FAILED: Final = 9
 LEASE_HELD: Final = 10
 CHECK_FAILED: Final = 11
+ALERT_INFO: Final = 12
+ALERT_WARNING: Final = 13
+ALERT_CRITICAL: Final = 14
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
@@ -54,6 +57,9 @@ EXIT_CODES: Final = (
     ExitCode(EXPORT_FAILED, "export-failed", "git refused, or runs are parked; a person has to look."),
     ExitCode(LEASE_HELD, "lease-held", "Another export of this store is running."),
     ExitCode(CHECK_FAILED, "check-failed", "`cas doctor` found something that does not work."),
+    ExitCode(ALERT_INFO, "alert-info", "`cas alerts`: a secret was detected or a rollback performed."),
+    ExitCode(ALERT_WARNING, "alert-warning", "`cas alerts`: too many pushes failed."),
+    ExitCode(ALERT_CRITICAL, "alert-critical", "`cas alerts`: too many commits failed."),
     ExitCode(INTERRUPTED, "interrupted", "Ctrl-C; nothing was left half-done."),
     ExitCode(BROKEN_PIPE, "broken-pipe", "The reader of the output went away."),
 )
@@ -70,7 +76,7 @@ _CODE_BY_CLASS: Final = {
     "WaitTimeoutError": EXPORT_PENDING,
     "ExportError": EXPORT_FAILED,
 }
-_CODE_BY_KIND: Final = {"not_a_store": NOT_FOUND}
+_CODE_BY_KIND: Final = {"not_a_store": NOT_FOUND, "purged": NOT_FOUND}
 
 
 def exit_code(error: ArtifactStoreError) -> int:

@@ -108,16 +108,18 @@ class Output:
 
         cells = [[_cell(content) for content in row] for row in rows]
         widths = _fitting(columns, cells, self.width)
-        table = Table(
-            box=None, pad_edge=False, padding=(0, _COLUMN_GAP, 0, 0), header_style="bold", expand=False
-        )
-        for index, width in widths.items():
+        # Gaps are columns of their own: versions of rich differ in whether a width holds the padding.
+        table = Table(box=None, pad_edge=False, padding=0, header_style="bold", expand=False)
+        for place, (index, width) in enumerate(widths.items()):
+            if place > 0:
+                table.add_column(width=_COLUMN_GAP)
             column = columns[index]
             table.add_column(
                 column.title, justify=column.align, no_wrap=True, overflow="ellipsis", width=width
             )
         for row in cells:
-            table.add_row(*(_rich(row[index]) for index in widths))
+            shown = [part for index in widths for part in ("", _rich(row[index]))]
+            table.add_row(*shown[1:])
         # What cannot shrink is never cut: such a table is wider than the terminal, which then breaks its lines.
         self._print_rich(sys.stdout, table, max(self.width, _total(widths.values()) + _COLUMN_GAP))
 
@@ -191,6 +193,11 @@ class Output:
 
             return shutil.get_terminal_size().columns
         return _NO_WIDTH_COLUMNS
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person is looking at stdout."""
+        return self._is_terminal(sys.stdout)
 
     @staticmethod
     def _is_terminal(stream: TextIO) -> bool:

@@ -6,21 +6,26 @@ and shows its trace only on request. No error text is interpreted, and none is l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from cli import failures, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cli.session import Session
+
+# The base of every error about the command line; typer gives it no public name that all its versions share.
+_USAGE_ERRORS: Final = typer.BadParameter.__mro__[2]
 
 
 def tell(error: BaseException, session: Session) -> int:
     """Write an error to stderr and return its exit code."""
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return _say(session, failures.INTERRUPTED, "interrupted", "interrupted", None)
-    if isinstance(error, typer.TyperException):
+    if isinstance(error, _USAGE_ERRORS):
         return _tell_usage(error, session)
     from cas.errors import ArtifactStoreError
 
@@ -31,10 +36,11 @@ def tell(error: BaseException, session: Session) -> int:
     return _tell_unexpected(error, session)
 
 
-def _tell_usage(error: typer.TyperException, session: Session) -> int:
+def _tell_usage(error: BaseException, session: Session) -> int:
     context = getattr(error, "ctx", None)
     path = "cas" if context is None else context.command_path
-    message = error.format_message().replace("\n", " ").replace("\t", "")
+    format_message: Callable[[], str] = getattr(error, "format_message", error.__str__)
+    message = format_message().replace("\n", " ").replace("\t", "")
     return _say(session, failures.USAGE, "usage", message, f"`{path} --help` shows how it is used.")
 
 

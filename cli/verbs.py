@@ -30,7 +30,7 @@ def _write_parameters(command: Any, ctx: Any, formatter: Any) -> None:  # noqa: 
         if record is None:
             continue
         if param.param_type_name == "argument":
-            sections["Arguments"].append((record[0].partition(" <")[0], record[1]))
+            sections["Arguments"].append((record[0].partition(" <")[0].strip("[]"), record[1]))
         elif param.name in SWITCH_NAMES or param.name == "help":
             sections["Options of every command"].append(record)
         else:

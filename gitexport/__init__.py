@@ -5,7 +5,17 @@
 
 from __future__ import annotations
 
-from gitexport.exporter import Exporter, ExportSummary, export_status
+from gitexport.exporter import Exporter
+from gitexport.importing import ImportSummary, import_repository
+from gitexport.summary import ExportSummary, export_status
 from gitexport.verify import ExportReport, verify_export
 
-__all__ = ["ExportReport", "ExportSummary", "Exporter", "export_status", "verify_export"]
+__all__ = [
+    "ExportReport",
+    "ExportSummary",
+    "Exporter",
+    "ImportSummary",
+    "export_status",
+    "import_repository",
+    "verify_export",
+]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cas import names
-from cas.errors import GitCommandFailedError, IntegrityError
+from cas.errors import ConflictError, GitCommandFailedError, IntegrityError
 from cas.gitreader import BranchTip
 from cas.objects import MODE_TREE, parse_tree
 from gitexport.options import git_options
@@ -35,6 +35,7 @@ class BranchReader:
         """Return the tip of a branch, or None when there is no such branch or no repository.
 
         Raises:
+            ConflictError: The branch has a file where the artifact root has to be.
             GitCommandFailedError: git is missing or failed.
         """
         try:
@@ -49,16 +50,18 @@ class BranchReader:
             return None
         root = self._entries(repository, _tree_of(repository, oid))
         outer, folder = _split(root, _ROOT_FOLDER)
+        _refuse_file(branch, names.ARTIFACT_ROOT.split("/")[0], folder)
         inner: list[TreeEntry] = []
         codes: TreeEntry | None = None
-        if folder is not None and folder.mode == MODE_TREE:
+        if folder is not None:
             inner, codes = _split(self._entries(repository, folder.oid.hex()), _CODES_FOLDER)
+            _refuse_file(branch, names.ARTIFACT_ROOT, codes)
         return BranchTip(
             commit_oid=bytes.fromhex(oid),
             object_format=repository.object_format,
             root_entries=tuple(outer),
             backtest_entries=tuple(inner),
-            artifact_root=codes.oid if codes is not None and codes.mode == MODE_TREE else None,
+            artifact_root=None if codes is None else codes.oid,
         )
 
     @staticmethod
@@ -72,6 +75,14 @@ def _tree_of(repository: GitRepository, commit_oid: str) -> str:
     if kind != "commit" or not first.startswith(_TREE_HEADER):
         raise IntegrityError(f"git object {commit_oid} is not a commit", subject=commit_oid)
     return first.removeprefix(_TREE_HEADER)
+
+
+def _refuse_file(branch: str, path: str, entry: TreeEntry | None) -> None:
+    """A file in the place of a folder would vanish without a word."""
+    if entry is not None and entry.mode != MODE_TREE:
+        raise ConflictError(
+            f"branch {branch} has a file {path}, where the artifacts' folder has to be", subject=branch
+        )
 
 
 def _split(entries: list[TreeEntry], name: bytes) -> tuple[list[TreeEntry], TreeEntry | None]:

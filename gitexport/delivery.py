@@ -1,30 +1,37 @@
 """Delivering exported runs to the remote: groups of refs out of the outbox, receipts for what the remote shows.
 
 Invariant: a run is recorded as pushed only when the remote holds its branch step and all its tags. Runs of one branch
-form one group, for the newest tip carries the older ones.
+form one group, and a branch is always pushed at its newest exported commit, which carries the older ones: a push of
+an older one, retried later, would be refused as a step back.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import time
 from typing import TYPE_CHECKING, Final
 
-from cas import outbox, records
+from cas import catalog, outbox, purge, records
+from cas.errors import GitCommandFailedError
 from cas.outbox import Stage
+from gitexport.heldfile import mapped_os_errors
 from gitexport.push import PushState, RefGroup, push
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from cas import ArtifactStore
-    from gitexport.exporter import ExportSummary
+    from cas.lmdbenv import ReadTransaction
     from gitexport.push import GroupOutcome
     from gitexport.repository import GitRepository
+    from gitexport.summary import ExportSummary
 
 _MAX_REASON_CHARS: Final = 500
-_RECEIPTS_PER_TRANSACTION: Final = (
-    200  # settled groups are recorded as they come, but not with a flush for each
-)
+# Settled groups are recorded as they come, but not with a flush for each.
+_RECEIPTS_PER_TRANSACTION: Final = 200
+# Entries read at a time: they are about 1 KB each in memory, and a push takes seconds for so many.
+_ROUND_RUNS: Final = 5000
 
 
 @dataclasses.dataclass(slots=True)
@@ -41,8 +48,12 @@ def deliver(
     repository: GitRepository,
     remote: str,
     summary: ExportSummary,
+    *,
+    selection: set[int] | None = None,
+    recheck: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    pause: Callable[[float], object] = time.sleep,
 ) -> None:
     """Push everything that is exported and not pushed yet, and record each outcome.
 
@@ -51,46 +62,109 @@ def deliver(
         repository: Where the refs are.
         remote: Name of a remote, or a URL.
         summary: Takes the counts and failures.
+        selection: Only these sequences; None means all.
+        recheck: First ask the remote whether it still has what was pushed, and queue again what it has lost.
         progress: Called with ``push``, runs settled, runs in all.
         should_stop: Asked before each push; when true, what is left stays queued.
+        pause: Waits so many seconds between tries; may return early.
 
     Raises:
         ConfigError: No such remote, or a transport that is not allowed.
-        StorageError: The store's disk refused.
+        StorageError: A disk refused.
     """
-    waiting = _waiting(store)
-    if not waiting:
-        return
-    recorder = _Recorder(store, summary, waiting, progress)
+    purge.hold_followers(store.environment, store.now_us())
+    if recheck:
+        _queue_lost(store, repository, remote, summary)
+    with store.environment.read() as transaction:
+        total = outbox.count_entries(transaction, Stage.PUSH) if selection is None else len(selection)
     config = store.config
-    groups = [RefGroup(branch, tuple(item.refs.items()), item.size_bytes) for branch, item in waiting.items()]
-    report = push(
-        repository,
-        remote,
-        groups,
-        timeout_s=config.push_timeout,
-        max_refs=config.push_refs,
-        max_bytes=config.push_bytes,
-        on_settled=recorder.settle,
-        should_stop=should_stop,
-    )
-    recorder.flush()
-    if report.error is not None:
-        summary.warnings.append(f"push: {report.error}")
+    after = settled = 0
+    while not should_stop():
+        waiting, after = _waiting(store, after, selection)
+        if not waiting:
+            return
+        recorder = _Recorder(store, summary, waiting, progress, settled, total)
+        groups = [RefGroup(name, tuple(item.refs.items()), item.size_bytes) for name, item in waiting.items()]
+        with mapped_os_errors(repository.path):
+            report = push(
+                repository,
+                remote,
+                groups,
+                timeout_s=config.push_timeout,
+                max_refs=config.push_refs,
+                max_bytes=config.push_bytes,
+                on_settled=recorder.settle,
+                should_stop=should_stop,
+                sleep=lambda seconds: _discard(pause(seconds)),
+            )
+        recorder.flush()
+        settled = recorder.settled_count
+        if report.error is not None:
+            summary.warn(f"push: {report.error}")
+            return
 
 
-def _waiting(store: ArtifactStore) -> dict[str, _Branch]:
-    """Return what waits for the push, by branch, oldest first."""
+def _discard(_: object) -> None:
+    """Take a value that nobody asked for."""
+
+
+def _waiting(store: ArtifactStore, after: int, selection: set[int] | None) -> tuple[dict[str, _Branch], int]:
+    """Return the next of what waits for the push, by branch, oldest first, and the sequence to go on from."""
     waiting: dict[str, _Branch] = {}
     with store.environment.read() as transaction:
-        for sequence, _ in outbox.iter_entries(transaction, Stage.PUSH):
+        entries = outbox.iter_entries(transaction, Stage.PUSH, after=after)
+        chosen = (number for number, _ in entries if selection is None or number in selection)
+        for sequence in itertools.islice(chosen, _ROUND_RUNS):
+            after = sequence
             loaded, row = records.load(transaction, sequence)
             branch = waiting.setdefault(loaded.branch, _Branch())
             branch.sequences.append(sequence)
-            branch.refs[f"refs/heads/{loaded.branch}"] = row.commit_oid.hex()
             branch.refs.update({f"refs/tags/{name}": oid.hex() for name, oid in row.tags})
             branch.size_bytes += records.stored_bytes(transaction, loaded)
-    return waiting
+        for name, branch in waiting.items():
+            branch.refs[f"refs/heads/{name}"] = _newest_exported(transaction, name).hex()
+    return waiting, after
+
+
+def _newest_exported(transaction: ReadTransaction, branch: str) -> bytes:
+    for sequence in catalog.branch_sequences(transaction, branch):
+        if outbox.get_receipt(transaction, sequence) is not None:
+            return records.load(transaction, sequence)[1].commit_oid
+    raise AssertionError(f"{branch} waits for a push and was never exported")
+
+
+def _queue_lost(store: ArtifactStore, repository: GitRepository, remote: str, summary: ExportSummary) -> None:
+    """Queue again what was pushed and the remote does not show; a remote that does not answer changes nothing."""
+    try:
+        shown = repository.list_remote_refs(repository.push_url(remote), timeout_s=store.config.push_timeout)
+    except GitCommandFailedError as error:
+        summary.warn(f"the remote could not be compared: {error.message}")
+        return
+    after = 0
+    while True:
+        with store.environment.read() as transaction:
+            batch = list(itertools.islice(outbox.iter_receipts(transaction, after=after), _ROUND_RUNS))
+            lost = [sequence for sequence in batch if _is_lost(transaction, sequence, shown)]
+        if lost:
+            with store.environment.write() as transaction:
+                for sequence in lost:
+                    outbox.requeue_push(transaction, sequence)
+        if not batch:
+            return
+        after = batch[-1]
+
+
+def _is_lost(transaction: ReadTransaction, sequence: int, shown: Mapping[str, str]) -> bool:
+    receipt = outbox.get_receipt(transaction, sequence)
+    if receipt is None or not receipt.pushed_at_us or outbox.find_entry(transaction, sequence) is not None:
+        return False  # what waits in the outbox is pushed in any case
+    loaded, row = records.load(transaction, sequence)
+    if any(shown.get(f"refs/tags/{name}") != oid.hex() for name, oid in row.tags):
+        return True
+    tip = shown.get(f"refs/heads/{loaded.branch}")
+    known = None if tip is None else records.find_commit(transaction, bytes.fromhex(tip))
+    # A tip that the store does not know was put there by somebody else, on top of ours as far as can be told.
+    return tip is None or (known is not None and known < sequence)
 
 
 class _Recorder:
@@ -100,21 +174,23 @@ class _Recorder:
         self,
         store: ArtifactStore,
         summary: ExportSummary,
-        waiting: dict[str, _Branch],
+        waiting: Mapping[str, _Branch],
         progress: Callable[[str, int, int], None] | None,
+        settled_count: int,
+        total_count: int,
     ) -> None:
+        self.settled_count = settled_count
         self._store = store
         self._summary = summary
         self._waiting = waiting
         self._progress = progress
-        self._total_count = sum(len(branch.sequences) for branch in waiting.values())
-        self._settled_count = 0
+        self._total_count = total_count
         self._outcomes: list[tuple[str, GroupOutcome]] = []
 
     def settle(self, group: RefGroup[str], outcome: GroupOutcome) -> None:
         """Take the outcome of one group."""
         self._outcomes.append((group.key, outcome))
-        self._settled_count += len(self._waiting[group.key].sequences)
+        self.settled_count += len(self._waiting[group.key].sequences)
         if len(self._outcomes) >= _RECEIPTS_PER_TRANSACTION:
             self.flush()
 
@@ -138,8 +214,7 @@ class _Recorder:
             if outcome.state is PushState.PUSHED:
                 self._summary.pushed += len(self._waiting[branch].sequences)
             else:
-                reason = outcome.reason[:_MAX_REASON_CHARS]
-                self._summary.failures.append({"label": branch, "branch": branch, "reason": reason})
+                self._summary.fail(branch, branch, outcome.reason[:_MAX_REASON_CHARS])
         self._outcomes.clear()
         if self._progress is not None:
-            self._progress("push", self._settled_count, self._total_count)
+            self._progress("push", self.settled_count, max(self.settled_count, self._total_count))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LEASE_FILE: Final = "export.lock"
 _POLL_S: Final = 0.05
+_GRACE_S: Final = 0.2  # `holder` takes the lock for an instant to see whether it is free
 _FILE_MODE: Final = 0o600
 _MAX_NOTE_BYTES: Final = 200
 
@@ -42,16 +43,17 @@ def hold(store_dir: Path, wait_s: float | None) -> Generator[None, None, None]:
     with mapped_errors(store_dir):
         descriptor = os.open(store_dir / LEASE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
     try:
-        _take(descriptor, wait_s)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        with mapped_errors(store_dir):
+            _take(descriptor, wait_s)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
 def _take(descriptor: int, wait_s: float | None) -> None:
-    deadline = None if wait_s is None else time.monotonic() + wait_s
+    deadline = None if wait_s is None else time.monotonic() + max(wait_s, _GRACE_S)
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,11 +74,11 @@ def _take(descriptor: int, wait_s: float | None) -> None:
 def holder(store_dir: Path) -> str | None:
     """Return who holds the lease now, or None when it is free."""
     try:
-        descriptor = os.open(store_dir / LEASE_FILE, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+        descriptor = os.open(store_dir / LEASE_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # never exported, or not this user's to know
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return os.pread(descriptor, _MAX_NOTE_BYTES, 0).decode(errors="replace").strip() or "unknown process"
     finally:

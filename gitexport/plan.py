@@ -1,7 +1,7 @@
 """Plans: which commits and refs a batch of outbox entries becomes. Pure: no git, no file, no clock.
 
-Invariant: a run is in the plan whole (its commit, its branch step and all its tags) or not at all, every id was
-rebuilt from the manifest, and a branch only ever moves from the value the store expects to a descendant of it.
+Invariant: a run is in the plan whole (its commit, its branch step and all its tags) or not at all, and a branch only
+ever moves from the value the store expects to a descendant of it.
 """
 
 from __future__ import annotations
@@ -9,46 +9,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
-from cas import gitform
-from cas.manifest import RunManifest
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-    from cas.manifest import FileEntry, Manifest, ManifestRow
-    from cas.objects import GitObject
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
-    """One manifest waiting for its export, every id rebuilt.
-
-    Attributes:
-        sequence: Its number in the store.
-        branch: Full ref name of its branch.
-        parent: Hex id the branch is expected to have before, None for a new branch.
-        commit: Hex id of its commit.
-        tags: Full ref name and hex id of each tag object.
-        objects: Trees, metadata blob, commit and tags, as bytes.
-        files: The run's own blobs, which the store holds as streams; none for a rollback.
-        needs: Hex ids that must be in git before: the artifact root a rollback goes back to.
-        label: How to name it to people.
-    """
-
-    sequence: int
-    branch: str
-    parent: str | None
-    commit: str
-    tags: tuple[tuple[str, str], ...]
-    objects: tuple[GitObject, ...]
-    files: tuple[FileEntry, ...]
-    needs: tuple[str, ...]
-    label: str
-
-    @property
-    def ref_count(self) -> int:
-        """Refs the entry writes."""
-        return 1 + len(self.tags)
+    from gitexport.entries import Entry
 
 
 class History(Protocol):
@@ -60,6 +24,10 @@ class History(Protocol):
 
     def is_older(self, entry: Entry, tip: str) -> bool:
         """Tell whether the tip is a commit that the store made on this branch before the entry."""
+        ...
+
+    def is_own(self, commit: str) -> bool:
+        """Tell whether the store can make a commit again."""
         ...
 
 
@@ -75,52 +43,63 @@ class Refusal:
 
 @dataclasses.dataclass(slots=True)
 class Plan:
-    """What a batch does: entries to write, entries found in git already, entries refused."""
+    """What a batch does: entries to write, entries found in git already, entries refused, and the refs to move."""
 
-    write: list[Entry] = dataclasses.field(default_factory=list[Entry])
-    present: list[Entry] = dataclasses.field(default_factory=list[Entry])
+    write: list[Entry] = dataclasses.field(default_factory=list["Entry"])
+    present: list[Entry] = dataclasses.field(default_factory=list["Entry"])
     refused: list[Refusal] = dataclasses.field(default_factory=list[Refusal])
     branch_moves: dict[str, tuple[str | None, str]] = dataclasses.field(
         default_factory=dict[str, tuple[str | None, str]]
     )
     new_tags: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
 
+    def refuse(self, entry: Entry, reason: str) -> None:
+        """Set an entry aside."""
+        self.refused.append(Refusal(entry.sequence, entry.label, entry.short_branch, reason))
 
-def build_entry(sequence: int, loaded: Manifest, row: ManifestRow) -> Entry:
-    """Return the entry of a stored manifest.
 
-    Raises:
-        IntegrityError: The stored ids are not what the manifest gives.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Obstacles:
+    """What keeps entries from being exported, besides the refs themselves.
+
+    Attributes:
+        branches: Branches that stand still from a sequence on, with the reason.
+        entries: Sequences that git or the store refused a moment ago, with the reason.
+        fixed: Branches that must not be moved, with the reason.
+        absent: Hex ids that entries need, and that neither git nor the store has.
     """
-    tree, commit, tags = gitform.check_row(loaded, row)
-    is_run = isinstance(loaded, RunManifest)
-    return Entry(
-        sequence=sequence,
-        branch=f"refs/heads/{loaded.branch}",
-        parent=None if loaded.parent is None else loaded.parent.hex(),
-        commit=commit.oid.hex(),
-        tags=tuple((f"refs/tags/{tag.name}", tag.object.oid.hex()) for tag in tags),
-        objects=(*tree.objects, commit, *(tag.object for tag in tags)),
-        files=loaded.files if isinstance(loaded, RunManifest) else (),
-        needs=() if is_run else (tree.artifact_root.hex(),),
-        label=f"{loaded.correlation_id}@{loaded.revision}"
-        if isinstance(loaded, RunManifest)
-        else f"rollback of {loaded.branch} to {loaded.tag}",
-    )
+
+    branches: Mapping[str, tuple[int, str]] = dataclasses.field(default_factory=dict[str, tuple[int, str]])
+    entries: Mapping[int, str] = dataclasses.field(default_factory=dict[int, str])
+    fixed: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    absent: Collection[str] = frozenset()
+
+
+def ref_names(entries: Iterable[Entry]) -> set[str]:
+    """Return the refs a plan for these entries has to know: their own, and those that would be in the way."""
+    wanted: set[str] = set()
+    for entry in entries:
+        wanted.add(entry.branch)
+        wanted.update(name for name, _ in entry.tags)
+        wanted.update(_folders(entry.branch))
+    return wanted
+
+
+def _folders(branch: str) -> list[str]:
+    """Return the refs that could not stand beside a branch, as its folders: ``refs/heads/ai``, ``refs/heads/ai/x``."""
+    parts = branch.split("/")
+    return ["/".join(parts[:count]) for count in range(3, len(parts))]
 
 
 def make_plan(
-    entries: Iterable[Entry],
-    refs: Mapping[str, str],
-    blocked: Mapping[str, str],
-    history: History,
+    entries: Iterable[Entry], refs: Mapping[str, str], obstacles: Obstacles, history: History
 ) -> Plan:
     """Decide what is to be done for a batch.
 
     Args:
         entries: In sequence order.
-        refs: What git has now for the branches and tags of the batch, full name to hex id; others absent.
-        blocked: Branches on which an earlier entry is parked, with the reason.
+        refs: What git has now under `ref_names`, full name to hex id; others absent.
+        obstacles: What else is in the way.
         history: Answers about tips that are not where they were expected.
 
     Returns:
@@ -128,20 +107,21 @@ def make_plan(
     """
     plan = Plan()
     tips = dict(refs)
-    stopped = dict(blocked)
+    stopped = dict(obstacles.branches)
     for entry in entries:
-        reason = stopped.get(entry.branch)
-        if reason is None:
-            reason = _place(plan, entry, tips, history)
+        since, reason = stopped.get(entry.branch, (0, None))
+        if reason is None or entry.sequence <= since:
+            reason = obstacles.entries.get(entry.sequence) or _place(plan, entry, tips, obstacles, history)
+            if reason is not None:
+                stopped[entry.branch] = (entry.sequence, f"waits for {entry.label}: {reason}")
         if reason is not None:
-            stopped.setdefault(entry.branch, f"waits for {entry.label}: {reason}")
-            plan.refused.append(
-                Refusal(entry.sequence, entry.label, entry.branch.removeprefix("refs/heads/"), reason)
-            )
+            plan.refuse(entry, reason)
     return plan
 
 
-def _place(plan: Plan, entry: Entry, tips: dict[str, str], history: History) -> str | None:
+def _place(
+    plan: Plan, entry: Entry, tips: dict[str, str], obstacles: Obstacles, history: History
+) -> str | None:
     """Put an entry into the plan, or return why it cannot be."""
     for name, oid in entry.tags:
         if tips.get(name, oid) != oid:
@@ -149,11 +129,14 @@ def _place(plan: Plan, entry: Entry, tips: dict[str, str], history: History) -> 
     tip = tips.get(entry.branch)
     moved = tip == entry.parent
     if not moved and tip != entry.commit and (tip is None or not history.holds(entry, tip)):
-        return _moved_reason(entry, tip, behind=tip is not None and history.is_older(entry, tip))
-    missing = [(name, oid) for name, oid in entry.tags if name not in tips]
+        return _moved_reason(entry, tip, history)
+    missing = {name: oid for name, oid in entry.tags if name not in tips}
     if not moved and not missing:
         plan.present.append(entry)
         return None
+    reason = _obstacle(entry, tips, obstacles, moved=moved)
+    if reason is not None:
+        return reason
     plan.write.append(entry)
     plan.new_tags.update(missing)
     tips.update(missing)
@@ -164,18 +147,45 @@ def _place(plan: Plan, entry: Entry, tips: dict[str, str], history: History) -> 
     return None
 
 
-def _moved_reason(entry: Entry, tip: str | None, *, behind: bool) -> str:
-    branch = entry.branch.removeprefix("refs/heads/")
+def _obstacle(entry: Entry, tips: Mapping[str, str], obstacles: Obstacles, *, moved: bool) -> str | None:
+    if moved and entry.branch in obstacles.fixed:
+        return obstacles.fixed[entry.branch]
+    for folder in _folders(entry.branch):
+        if folder in tips:
+            blocker = folder.removeprefix("refs/heads/")
+            return (
+                f"a branch named {blocker} exists, so {entry.short_branch} cannot be created beside it: rename or "
+                "delete it, or choose another branch_prefix"
+            )
+    absent = [oid for oid in entry.needs if oid in obstacles.absent]
+    if absent:
+        return (
+            f"it stands on {len(absent)} objects that other programs made and this repository has lost "
+            f"({absent[0][:12]} is one): fetch them from another clone first"
+        )
+    return None
+
+
+def _moved_reason(entry: Entry, tip: str | None, history: History) -> str:
+    branch = entry.short_branch
+    if tip is None and entry.parent is not None and not history.is_own(entry.parent):
+        return (
+            f"branch {branch} is gone from the repository, and so is its commit {entry.parent[:12]}, which the store "
+            "did not make: fetch the branch from another clone first"
+        )
     if tip is None:
         return (
             f"branch {branch} is gone from the repository; if the repository was replaced or restored, "
             "run `cas export --rebuild`"
         )
-    if behind:
+    if history.is_older(entry, tip):
         return (
             f"branch {branch} is at an older commit of the store ({tip[:12]}); if the repository was restored from a "
             "backup, run `cas export --rebuild`"
         )
     if entry.parent is None:
-        return f"branch {branch} exists already with commits the store does not know ({tip[:12]})"
+        return (
+            f"branch {branch} exists already with commits the store does not know ({tip[:12]}): take them over with "
+            "`cas import` before the first run of a branch, or rename the branch"
+        )
     return f"branch {branch} was moved by someone else: it is at {tip[:12]}, expected {entry.parent[:12]}"

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 
 DEFAULT_MAX_REFS: Final = 3000
+# Over http git turns wildcards into explicit refspecs, whose cost is quadratic: 3,000 refs in one push took 46 s, in
+# three pushes 5 s.
+HTTP_MAX_REFS: Final = 1000
 DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
 _FIRST_DELAY_S: Final = 1.0
 _LONGEST_DELAY_S: Final = 60.0
@@ -148,7 +151,7 @@ def push(  # noqa: PLR0913  # budgets and injected time are all the caller's to 
         remote: Name of a remote, or a URL.
         groups: What to push, in this order as far as possible; nothing else is pushed.
         timeout_s: Seconds one git process may take before its process group is killed.
-        max_refs: Most refs in one push; a larger group goes alone.
+        max_refs: Most refs in one push, over http at most HTTP_MAX_REFS; a larger group goes alone.
         max_bytes: Most bytes in one push by the groups' own figures; a larger group goes alone.
         deadline_s: Seconds during which one batch is tried again after failures that may pass; None means four
             times ``timeout_s``.
@@ -166,9 +169,12 @@ def push(  # noqa: PLR0913  # budgets and injected time are all the caller's to 
         InvalidNameError: A name git would refuse.
         OSError: The temporary view of the refs cannot be written.
     """
+    url = repo.push_url(remote)
+    if url.startswith(("http://", "https://")):
+        max_refs = min(max_refs, HTTP_MAX_REFS)
     pushing = _Pushing(
         repo=repo,
-        url=repo.push_url(remote),
+        url=url,
         timeout_s=timeout_s,
         deadline_s=4 * timeout_s if deadline_s is None else deadline_s,
         on_settled=on_settled,

@@ -1,7 +1,8 @@
 """Proof that git holds, byte for byte, what the store holds.
 
 Invariant: every comparison is of bytes: commits, trees and tags with those rebuilt from the manifest, blobs with their
-BLAKE3 digest, read through git itself. Nothing is changed in either.
+BLAKE3 digest, read through git itself. Nothing is changed in either. What git cannot read is a fault like any other,
+and does not end the comparison.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ import random
 import time
 from typing import TYPE_CHECKING, Final
 
-from cas import catalog, outbox, records
+from cas import catalog, outbox
 from cas.digest import Digester
+from cas.errors import GitCommandFailedError, IntegrityError
+from gitexport.entries import load_entry
+from gitexport.history import BranchHistory
 from gitexport.options import git_options
-from gitexport.plan import build_entry
 from gitexport.refs import read_refs
 from gitexport.repository import GitRepository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cas import ArtifactStore
+    from cas.manifest import FileEntry
+    from cas.objects import GitObject
+    from gitexport.entries import Entry
     from gitexport.objectstream import ObjectStream
-    from gitexport.plan import Entry
 
 _BATCH_RUNS: Final = 500
 
@@ -58,6 +63,19 @@ class ExportReport:
         """Return the report as JSON-able data."""
         return {"ok": self.ok, **dataclasses.asdict(self)}
 
+    def add(self, label: str, subject: str, detail: str) -> None:
+        """Note a difference."""
+        self.faults.append(ExportFault(label, subject, detail))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Batch:
+    """Exported entries, those of them recorded as pushed, and how many rows were looked at."""
+
+    entries: list[Entry]
+    pushed: list[Entry]
+    seen_count: int
+
 
 def verify_export(
     store: ArtifactStore,
@@ -81,7 +99,7 @@ def verify_export(
         progress: Called with phase, runs done, runs in all.
 
     Raises:
-        GitCommandFailedError: git is missing or failed, or there is no repository.
+        GitCommandFailedError: git is missing, there is no repository, or the remote does not answer.
     """
     git = GitRepository.open(repository or store.config.repo_path, git_options(store.config))
     deadline_s = None if max_duration_s is None else time.monotonic() + max_duration_s
@@ -90,47 +108,54 @@ def verify_export(
     with store.environment.read() as transaction:
         total = sum(1 for _ in outbox.iter_receipts(transaction))
     shown = None if remote is None else git.list_remote_refs(git.push_url(remote))
-    for batch in _batches(store, report):
-        picked = [item for item in batch if sample >= 1 or chosen.random() < sample]
-        _compare_refs(store, git, [entry for entry, _ in picked], report)
+    history = BranchHistory(store, git)
+    done = 0
+    for batch in _batches(store, report, lambda: sample >= 1 or chosen.random() < sample):
+        _compare_refs(git, history, batch.entries, report)
         if shown is not None:
-            _compare_remote(shown, picked, report)
-        _compare_objects(git, [entry for entry, _ in picked], report)
-        report.run_count += len(picked)
+            _compare_remote(shown, history, batch.pushed, report)
+        _compare_objects(git, batch.entries, report)
+        store.environment.release_pages()
+        done += batch.seen_count
         if progress is not None:
-            progress("compare", report.run_count, total)
+            progress("compare", min(done, total), total)
         if deadline_s is not None and time.monotonic() > deadline_s:
             report.complete = False
             break
     return report
 
 
-def _batches(store: ArtifactStore, report: ExportReport) -> Iterator[list[tuple[Entry, bool]]]:
-    """Yield exported entries in sequence order, each with whether it was recorded as pushed."""
+def _batches(store: ArtifactStore, report: ExportReport, picks: Callable[[], bool]) -> Iterator[_Batch]:
+    """Yield the picked exported entries in sequence order."""
     start = 0
     while True:
-        batch: list[tuple[Entry, bool]] = []
-        seen = 0
+        batch = _Batch([], [], 0)
         with store.environment.read() as transaction:
-            for sequence, row in catalog.iter_rows(transaction, start=start):
-                start = sequence + 1
-                seen += 1
+            sequences = catalog.sequences_from(transaction, start, _BATCH_RUNS)
+            for sequence in sequences:
                 receipt = outbox.get_receipt(transaction, sequence)
                 if receipt is None:
                     report.not_exported += 1
-                else:
-                    loaded, _ = records.load(transaction, sequence)
-                    batch.append((build_entry(sequence, loaded, row), receipt.pushed_at_us > 0))
-                if seen == _BATCH_RUNS:
-                    break
-        if batch:
-            yield batch
-        if seen < _BATCH_RUNS:
+                    continue
+                if not picks():
+                    continue
+                report.run_count += 1
+                try:
+                    entry = load_entry(transaction, sequence)
+                except IntegrityError as error:
+                    report.add(f"manifest {sequence}", "store", error.message)
+                    continue
+                batch.entries.append(entry)
+                if receipt.pushed_at_us > 0:
+                    batch.pushed.append(entry)
+        if not sequences:
             return
+        start = sequences[-1] + 1
+        yield dataclasses.replace(batch, seen_count=len(sequences))
 
 
 def _compare_refs(
-    store: ArtifactStore, git: GitRepository, entries: list[Entry], report: ExportReport
+    git: GitRepository, history: BranchHistory, entries: Sequence[Entry], report: ExportReport
 ) -> None:
     wanted = {entry.branch for entry in entries} | {name for entry in entries for name, _ in entry.tags}
     found = read_refs(git, wanted)
@@ -138,55 +163,73 @@ def _compare_refs(
     for entry in entries:
         for name, oid in entry.tags:
             if found.get(name) != oid:
-                report.faults.append(ExportFault(entry.label, name, f"is {found.get(name)}, expected {oid}"))
+                report.add(entry.label, name, f"is {found.get(name)}, expected {oid}")
         tip = found.get(entry.branch)
-        if newest[entry.branch] is entry and (tip is None or not _reaches(store, git, entry, tip)):
-            report.faults.append(
-                ExportFault(entry.label, entry.branch, f"is {tip}, which lacks {entry.commit}")
+        if newest[entry.branch] is entry and (tip is None or not history.holds(entry, tip)):
+            report.add(entry.label, entry.branch, f"is {tip}, which lacks {entry.commit}")
+
+
+def _compare_remote(
+    shown: Mapping[str, str], history: BranchHistory, pushed: Sequence[Entry], report: ExportReport
+) -> None:
+    """Compare what was recorded as pushed with what the remote shows; a branch may have moved on since."""
+    newest = {entry.branch: entry for entry in pushed}
+    for entry in pushed:
+        for name, oid in entry.tags:
+            if shown.get(name) != oid:
+                report.add(entry.label, name, f"the remote has {shown.get(name)}, expected {oid}")
+        tip = shown.get(entry.branch)
+        if tip is None:
+            report.add(entry.label, entry.branch, "the remote does not have it")
+        elif newest[entry.branch] is entry and not history.holds(entry, tip):
+            report.add(
+                entry.label,
+                entry.branch,
+                f"the remote has {tip}, in whose history {entry.commit} cannot be found",
             )
 
 
-def _reaches(store: ArtifactStore, git: GitRepository, entry: Entry, tip: str) -> bool:
-    if tip == entry.commit:
-        return True
-    with store.environment.read() as transaction:
-        later = records.find_commit(transaction, bytes.fromhex(tip))
-    if later is not None:
-        return later > entry.sequence
-    return git.is_ancestor(entry.commit, tip)
-
-
-def _compare_remote(shown: dict[str, str], picked: list[tuple[Entry, bool]], report: ExportReport) -> None:
-    """Compare what was recorded as pushed with what the remote shows; a branch may have moved on since."""
-    for entry, pushed in picked:
-        if not pushed:
-            continue
-        for name, oid in entry.tags:
-            if shown.get(name) != oid:
-                report.faults.append(
-                    ExportFault(entry.label, name, f"the remote has {shown.get(name)}, expected {oid}")
-                )
-        if entry.branch not in shown:
-            report.faults.append(ExportFault(entry.label, entry.branch, "the remote does not have it"))
-
-
-def _compare_objects(git: GitRepository, entries: list[Entry], report: ExportReport) -> None:
+def _compare_objects(git: GitRepository, entries: Sequence[Entry], report: ExportReport) -> None:
     made = {item.oid.hex(): (entry, item) for entry in entries for item in entry.objects}
     files = {file.oid.hex(): (entry, file) for entry in entries for file in entry.files}
-    for stream in git.iter_object_bytes([*made, *files]):
-        if stream.oid in made:
-            entry, item = made[stream.oid]
-            same = stream.kind == item.kind and b"".join(stream) == item.data
-            detail = f"{item.kind} differs from what the store promised"
+    left = list(dict.fromkeys([*made, *files]))
+    while left:
+        compared = 0
+        try:
+            for stream in git.iter_object_bytes(left):
+                _compare_object(stream, made, files, report)
+                compared += 1
+        except GitCommandFailedError as error:
+            if error.kind != GitCommandFailedError.kind:
+                raise
+            # git ended at an object it cannot read: the one after the last that it gave.
+            oid = left[min(compared, len(left) - 1)]
+            entry = (made.get(oid) or files[oid])[0]
+            report.add(entry.label, oid, f"cannot be read: {error.message}")
+            report.object_count += 1
+            left = left[compared + 1 :]
         else:
-            entry, file = files[stream.oid]
-            same = stream.kind == "blob" and _digest(stream) == file.digest
-            detail = f"blob of {file.name!r} does not match its digest"
-        if not same:
-            missing = "is missing" if stream.kind == "missing" else detail
-            report.faults.append(ExportFault(entry.label, stream.oid, missing))
-        report.object_count += 1
-        report.byte_count += stream.size_bytes
+            return
+
+
+def _compare_object(
+    stream: ObjectStream,
+    made: Mapping[str, tuple[Entry, GitObject]],
+    files: Mapping[str, tuple[Entry, FileEntry]],
+    report: ExportReport,
+) -> None:
+    if stream.oid in made:
+        entry, item = made[stream.oid]
+        same = b"".join(stream) == item.data and stream.kind == item.kind
+        detail = f"{item.kind} differs from what the store promised"
+    else:
+        entry, file = files[stream.oid]
+        same = _digest(stream) == file.digest and stream.kind == "blob"
+        detail = f"blob of {file.name!r} does not match its digest"
+    report.object_count += 1
+    report.byte_count += stream.size_bytes
+    if not same:
+        report.add(entry.label, stream.oid, "is missing" if stream.kind == "missing" else detail)
 
 
 def _digest(stream: ObjectStream) -> bytes:

@@ -8,42 +8,48 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Literal
+import socket
+import time
+from typing import TYPE_CHECKING, Final
 
-from cas import blobs, gitform, records
+from cas import blobs
 from cas.codec import deflate
-from cas.errors import IntegrityError
-from cas.manifest import RunManifest
+from cas.errors import ConflictError, IntegrityError
+from gitexport.blobcopy import copy_blobs
 from gitexport.pack import PackWriter
 from gitexport.refs import read_refs, update_refs
 from gitexport.refvalues import RefChange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Sequence
 
-    from cas.lmdbenv import Environment, ReadTransaction
-    from cas.manifest import FileEntry
+    from cas.blobs import Blob
+    from cas.lmdbenv import Environment
     from cas.objects import GitObject
+    from gitexport.blobcopy import CheckLevel
+    from gitexport.entries import Entry
     from gitexport.pack import PackReceipt
-    from gitexport.plan import Entry, Plan
+    from gitexport.plan import Plan
     from gitexport.repository import GitRepository
 
-CheckLevel = Literal["full", "crc"]
+# A batch that was killed after its pack appeared comes first in the queue again, so its first commits tell.
+_PROBE_COUNT: Final = 8
+_GC_NOTE_AGE_S: Final = 12 * 3600  # as long as git believes a gc.pid of another machine
 
 
 @dataclasses.dataclass(slots=True)
 class Objects:
-    """What a batch needs in git, each object once: made ones as bytes, blobs as the store holds them."""
+    """What a batch needs in git, each object once, by hex id.
+
+    Attributes:
+        made: Trees, commits, tags and metadata files, as bytes.
+        blobs: Blobs as the store holds them.
+        collected: Digests of blobs that the store has no more, as their run was forgotten; git must have them.
+    """
 
     made: dict[str, GitObject] = dataclasses.field(default_factory=dict[str, "GitObject"])
-    blobs: dict[str, FileEntry] = dataclasses.field(default_factory=dict[str, "FileEntry"])
-
-    def add(self, made: Iterable[GitObject], files: Iterable[FileEntry]) -> None:
-        """Take in objects; repeated ones count once."""
-        for item in made:
-            self.made.setdefault(item.oid.hex(), item)
-        for entry in files:
-            self.blobs.setdefault(entry.oid.hex(), entry)
+    blobs: dict[str, Blob] = dataclasses.field(default_factory=dict[str, "Blob"])
+    collected: dict[str, bytes] = dataclasses.field(default_factory=dict[str, bytes])
 
     def only(self, oids: set[str]) -> Objects:
         """Return those with the given ids."""
@@ -62,14 +68,20 @@ class Objects:
         """Their hex ids."""
         return [*self.made, *self.blobs]
 
+    @property
+    def newest_segment(self) -> int:
+        """The greatest segment that one of the blobs lies in; 0 when there are none."""
+        return max((blob.segment for blob in self.blobs.values()), default=0)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Written:
-    """What a batch put into the repository."""
+    """What a batch put into the repository, and the greatest segment of the store that it is known to hold."""
 
     object_count: int = 0
     pack_bytes: int = 0
     ref_count: int = 0
+    newest_segment: int = 0
 
 
 def write_batch(
@@ -78,7 +90,7 @@ def write_batch(
     plan: Plan,
     *,
     check: CheckLevel = "full",
-    progress: Callable[[int], None] | None = None,
+    known_segment: int | None = None,
 ) -> Written:
     """Write a plan's objects and move its refs; both are on the disk when this returns.
 
@@ -88,11 +100,13 @@ def write_batch(
         plan: What to write.
         check: ``full`` compares each blob's content with its digest while copying, ``crc`` its stream with the
             CRC-32 taken at ingest.
-        progress: Called with the number of blobs copied so far.
+        known_segment: Blobs in later segments were never exported, so git need not be asked about them; None asks
+            about all.
 
     Raises:
-        IntegrityError: A blob is damaged; nothing moved.
-        ConflictError: A ref moved meanwhile; nothing moved, plan again.
+        IntegrityError: A blob is damaged, or an object vanished; nothing moved.
+        ConflictError: A ref moved meanwhile; plan again.
+        ExportError: A file of ours was pruned meanwhile (kind ``file_vanished``); nothing moved, write again.
         GitCommandFailedError: git failed.
         StorageError: A disk refused.
     """
@@ -100,84 +114,135 @@ def write_batch(
     changes += [RefChange(name, None, oid) for name, oid in plan.new_tags.items()]
     if not changes:
         return Written()
-    wanted = _collect(environment, repository, plan.write)
-    missing = repository.missing_objects(wanted.oids)
+    wanted = collect(environment, plan.write)
+    _require_collected(repository, wanted)
+    missing = _find_missing(repository, wanted, plan.write, known_segment)
     receipts: list[PackReceipt] = []
     try:
         if missing:
-            receipts.append(_write_pack(environment, repository, wanted.only(missing), check, progress))
+            receipts.append(_write_pack(environment, repository, wanted.only(missing), check))
         update_refs(repository, changes)
-        receipts += _secure_trusted(environment, repository, wanted, missing, check)
+        # A pack that was there before may be one that a gc was about to delete.
+        trusted = (
+            set(wanted.oids) if any(receipt.existed for receipt in receipts) else set(wanted.oids) - missing
+        )
+        receipts += _secure(environment, repository, wanted.only(trusted), check)
     finally:
         for receipt in receipts:
             receipt.release_keep()
     _prove(repository, changes)
     return Written(
-        object_count=sum(receipt.object_count for receipt in receipts),
-        pack_bytes=sum(receipt.size_bytes for receipt in receipts),
+        object_count=sum(receipt.object_count for receipt in receipts if not receipt.existed),
+        pack_bytes=sum(receipt.size_bytes for receipt in receipts if not receipt.existed),
         ref_count=len(changes),
+        newest_segment=wanted.newest_segment,
     )
 
 
-def _collect(environment: Environment, repository: GitRepository, entries: Iterable[Entry]) -> Objects:
+def write_missing(
+    environment: Environment, repository: GitRepository, entries: Sequence[Entry], *, check: CheckLevel
+) -> Written:
+    """Write objects that git has lost although refs still reach them; no ref moves.
+
+    Raises:
+        IntegrityError: A blob is damaged.
+        ExportError: As for `write_batch`.
+        StorageError: A disk refused.
+    """
+    wanted = collect(environment, entries)
+    _require_collected(repository, wanted)
+    missing = repository.missing_objects(wanted.oids)
+    if not missing:
+        return Written()
+    receipt = _write_pack(environment, repository, wanted.only(missing), check)
+    receipt.release_keep()
+    return Written(object_count=receipt.object_count, pack_bytes=receipt.size_bytes)
+
+
+def collect(environment: Environment, entries: Iterable[Entry]) -> Objects:
+    """Return every object of some entries once.
+
+    Raises:
+        IntegrityError: A blob is not the one its manifest names.
+    """
     wanted = Objects()
-    roots: set[str] = set()
-    for entry in entries:
-        wanted.add(entry.objects, entry.files)
-        roots.update(entry.needs)
-    # A rollback's artifact root was exported with its run, unless that run is parked or its branch was deleted.
-    for root in repository.missing_objects(roots - wanted.made.keys()) if roots else ():
-        _add_artifact_root(environment, wanted, root, entries)
+    with environment.read() as transaction:
+        for entry in entries:
+            for item in entry.objects:
+                wanted.made.setdefault(item.oid.hex(), item)
+            for file in entry.files:
+                oid = file.oid.hex()
+                if oid in wanted.blobs:
+                    continue
+                blob = blobs.find(transaction, file.digest)
+                if blob is None:
+                    wanted.collected[oid] = file.digest
+                    continue
+                if blob.oid != file.oid or blob.size_bytes != file.size_bytes:
+                    raise blobs.damaged(blob)
+                wanted.blobs[oid] = blob
+    # An imported metadata.json, or a file equal to a generated one, is both; one form is enough.
+    for oid in wanted.made.keys() & wanted.blobs.keys():
+        del wanted.blobs[oid]
     return wanted
 
 
-def _add_artifact_root(
-    environment: Environment, wanted: Objects, root: str, entries: Iterable[Entry]
-) -> None:
-    with environment.read() as transaction:
-        for entry in entries:
-            if root not in entry.needs:
-                continue
-            rollback, _ = records.load(transaction, entry.sequence)
-            if isinstance(rollback, RunManifest):
-                continue
-            run = _source_run(transaction, rollback.source)
-            tree = gitform.tree_form(run)
-            wanted.add((item for item in tree.objects if item.oid != tree.root), run.files)
-            return
-
-
-def _source_run(transaction: ReadTransaction, commit_oid: bytes) -> RunManifest:
-    sequence = records.find_commit(transaction, commit_oid)
-    if sequence is None:
+def _require_collected(repository: GitRepository, wanted: Objects) -> None:
+    lost = repository.missing_objects(sorted(wanted.collected)) if wanted.collected else set[str]()
+    for oid in sorted(lost):
         raise IntegrityError(
-            f"the run {commit_oid.hex()[:12]} that a rollback goes back to is gone", subject=commit_oid.hex()
+            f"blob {oid[:12]} is in neither the store nor git",
+            subject=wanted.collected[oid].hex(),
+            hint="Its run was forgotten and collected, or the store is damaged: `cas verify --full` tells.",
         )
-    return records.load_run(transaction, sequence)[0]
 
 
-def _secure_trusted(
-    environment: Environment, repository: GitRepository, wanted: Objects, written: set[str], check: CheckLevel
+def _find_missing(
+    repository: GitRepository, wanted: Objects, entries: Sequence[Entry], known_segment: int | None
+) -> set[str]:
+    """Return the objects to write.
+
+    git needs 13 us and a look into its pack folder to say that it lacks an object, so it is asked only about what it
+    may have: blobs that were exported before, and everything when a batch was begun before.
+    """
+    if known_segment is None:
+        return repository.missing_objects(wanted.oids)
+    # Trees, commits and tags are of one run, except an artifact root that a rollback goes back to.
+    probes = {entry.commit for entry in entries[:_PROBE_COUNT]}
+    asked = {oid for oid, blob in wanted.blobs.items() if blob.segment <= known_segment}
+    for entry in entries:
+        if entry.is_rollback:
+            asked.update(item.oid.hex() for item in entry.objects)
+            asked.update(oid for file in entry.files if (oid := file.oid.hex()) in wanted.blobs)
+    missing = repository.missing_objects(asked | probes)
+    if probes - missing:
+        return repository.missing_objects(wanted.oids)
+    return set(wanted.oids) - (asked - missing)
+
+
+def _secure(
+    environment: Environment, repository: GitRepository, trusted: Objects, check: CheckLevel
 ) -> list[PackReceipt]:
     """Write what git seemed to have, should a prune that ran beside us have taken it before the refs held it.
 
     An object found before the refs moved may have been unreachable, and a running gc deletes by what it saw when it
     began. So while a gc is running nothing found is trusted; once the refs stand, a later gc keeps it.
     """
-    trusted = set(wanted.oids) - written
-    if not trusted:
+    if not trusted.count:
         return []
-    lost = trusted if _gc_is_running(repository) else repository.missing_objects(trusted)
-    if not lost:
-        return []
-    return [_write_pack(environment, repository, wanted.only(lost), check, None)]
+    oids = trusted.oids
+    lost = set(oids) if _gc_is_running(repository) else repository.missing_objects(oids)
+    return [_write_pack(environment, repository, trusted.only(lost), check)] if lost else []
 
 
 def _gc_is_running(repository: GitRepository) -> bool:
-    """Tell whether a ``git gc`` is at work: it keeps ``gc.pid`` with its process number while it is."""
+    """Tell whether a ``git gc`` is at work: it keeps ``gc.pid`` with its process number and machine while it is."""
+    note = repository.common_dir / "gc.pid"
     try:
-        process_id = int((repository.common_dir / "gc.pid").read_text().split(" ", 1)[0])
-        os.kill(process_id, 0)
+        process_id, _, host = note.read_text("utf-8", "replace").strip().partition(" ")
+        if host != socket.gethostname():
+            return time.time() - note.stat().st_mtime < _GC_NOTE_AGE_S
+        os.kill(int(process_id), 0)
     except (FileNotFoundError, ProcessLookupError):
         return False
     except (OSError, ValueError):
@@ -186,11 +251,7 @@ def _gc_is_running(repository: GitRepository) -> bool:
 
 
 def _write_pack(
-    environment: Environment,
-    repository: GitRepository,
-    objects: Objects,
-    check: CheckLevel,
-    progress: Callable[[int], None] | None,
+    environment: Environment, repository: GitRepository, objects: Objects, check: CheckLevel
 ) -> PackReceipt:
     with PackWriter(
         repository.common_dir / "objects",
@@ -200,27 +261,8 @@ def _write_pack(
     ) as pack:
         for item in objects.made.values():
             pack.add(item.kind, item.oid, len(item.data), [deflate(item.data)])
-        for index, entry in enumerate(objects.blobs.values()):
-            _add_blob(environment, pack, entry, check)
-            if progress is not None:
-                progress(index + 1)
+        copy_blobs(environment, pack, objects.blobs.values(), check=check)
         return pack.finish()
-
-
-def _add_blob(environment: Environment, pack: PackWriter, entry: FileEntry, check: CheckLevel) -> None:
-    with environment.read() as transaction:
-        blob = blobs.require(transaction, entry.digest)
-        if blob.oid != entry.oid or blob.size_bytes != entry.size_bytes:
-            raise blobs.damaged(blob)
-        if blob.part_count == 1:
-            if check == "full":
-                blobs.read(transaction, blob)
-            pack.add("blob", blob.oid, blob.size_bytes, blobs.iter_stream(transaction, blob), blob.crc32)
-            return
-    if check == "full":
-        for _ in blobs.iter_content(environment, blob):
-            continue  # the iterator compares the digest as it ends
-    pack.add("blob", blob.oid, blob.size_bytes, blobs.iter_parts(environment, blob), blob.crc32)
 
 
 def _prove(repository: GitRepository, changes: list[RefChange]) -> None:
@@ -228,7 +270,7 @@ def _prove(repository: GitRepository, changes: list[RefChange]) -> None:
     found = read_refs(repository, [change.name for change in changes])
     for change in changes:
         if found.get(change.name) != change.new_oid:
-            raise IntegrityError(
+            raise ConflictError(
                 f"{change.name} is {found.get(change.name)} right after it was set to {change.new_oid}",
                 subject=change.name,
                 hint="Another program moved it in the same moment; run `cas export` again.",

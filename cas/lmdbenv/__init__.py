@@ -7,6 +7,7 @@ child opens its own. This package knows tables as byte keys and values only, and
 Measured pitfalls it guards against are listed in docs/reliability.md, with the fault that shows each.
 """
 
+from cas.lmdbenv.compaction import compact_environment
 from cas.lmdbenv.creation import (
     DATA_FILE,
     LOCK_FILE,
@@ -16,6 +17,7 @@ from cas.lmdbenv.creation import (
 )
 from cas.lmdbenv.environment import Environment, close_environment, open_environment
 from cas.lmdbenv.faults import SUSPECT_FILE, mapped_errors, storage_error, sync_directory
+from cas.lmdbenv.locks import hold_alone
 from cas.lmdbenv.transaction import ReadTransaction, Table, WriteTransaction
 
 __all__ = [
@@ -27,8 +29,10 @@ __all__ = [
     "Table",
     "WriteTransaction",
     "close_environment",
+    "compact_environment",
     "create_environment",
     "file_system_type",
+    "hold_alone",
     "mapped_errors",
     "open_environment",
     "refuse_network_file_system",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
 
-from cas.errors import ReadOnlyStoreError, StateError, StoreSuspectError
+from cas.errors import ReadOnlyStoreError, StateError, StorageError, StoreSuspectError
 from cas.lmdbenv.creation import DATA_FILE, FILE_MODE, MAX_TABLES, ZERO_STEP_BYTES
 from cas.lmdbenv.faults import (
     MAX_READERS,
@@ -20,7 +20,8 @@ from cas.lmdbenv.faults import (
     storage_error,
     sync_directory,
 )
-from cas.lmdbenv.mapping import release_mapping
+from cas.lmdbenv.locks import share_directory
+from cas.lmdbenv.mapping import drop_cached_file, release_mapping
 from cas.lmdbenv.transaction import ReadTransaction, Table, WriteTransaction
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ HEADROOM_STEP_BYTES: Final = ZERO_STEP_BYTES
 _ZEROES: Final = bytes(1024 * 1024)
 # A commit of ordinary runs dirties well under this; less room than this left in the file asks for the next step.
 HEADROOM_LOW_BYTES: Final = 4 * 1024 * 1024
+# Where less address space than this is left, a store that works for a while would only put off the refusal.
+_LEAST_MAP_BYTES: Final = 64 * 1024 * 1024
 # A transaction lasts milliseconds; one that waits longer waits for another process, and a fork should not.
 _FORK_WAIT_S: Final = 5.0
 
@@ -57,32 +60,36 @@ class Environment:
         self._raw: lmdb.Environment | None = None
         self._tables: dict[Table, Any] = {}
         self._data_fd = -1
+        self._share_fd = -1
         self._file_bytes = 0
         self._page_bytes = 4096
         self._process_id = 0
         self._closed = False
+        self._must_reopen = False
+        self._has_less_map = False  # than was asked for
         self._gate = threading.Condition(threading.Lock())
         self._open_counts: dict[int, int] = {}  # thread → its open transactions
         self._forks_count = 0
         self._reopen()
 
     def _reopen(self) -> None:
+        with mapped_errors(self.directory):
+            # Kept while the store is open, so that its file is never replaced under a process that uses it.
+            share_fd = share_directory(self.directory)
+        try:
+            self._open_raw()
+        except BaseException:
+            if share_fd >= 0:
+                os.close(share_fd)
+            raise
+        self._share_fd = share_fd
+        self._process_id = os.getpid()
+
+    def _open_raw(self) -> None:
         data_path = self.directory / DATA_FILE
         check_length(data_path)
         with mapped_errors(self.directory):
-            raw = lmdb.open(
-                str(self.directory),
-                map_size=self._map_size_bytes,
-                max_dbs=MAX_TABLES,
-                max_readers=MAX_READERS,
-                metasync=self.durability != "relaxed",
-                readonly=self.read_only,
-                lock=not (self.read_only and not os.access(self.directory, os.W_OK)),
-                create=False,
-                readahead=False,
-                meminit=False,
-                mode=FILE_MODE,
-            )
+            raw = self._open_fitting()
             try:
                 self._tables = self._open_tables(raw)
                 self._page_bytes = int(raw.stat()["psize"])
@@ -91,7 +98,65 @@ class Environment:
                 raw.close()
                 raise
         self._raw = raw
-        self._process_id = os.getpid()
+        self._file_bytes = 0
+
+    def _open_fitting(self) -> lmdb.Environment:
+        """Open the database with the map size that was asked for, or a smaller one where address space is limited.
+
+        The largest that fits is halved once more, as the process needs room as well. Processes may differ in this: the
+        file keeps the largest size that any of them used.
+        """
+        size_bytes = self._map_size_bytes
+        while True:
+            try:
+                raw = self._open_with(size_bytes)
+            except lmdb.MemoryError:
+                if size_bytes < 2 * _LEAST_MAP_BYTES:
+                    raise
+                size_bytes //= 2
+                continue
+            if size_bytes == self._map_size_bytes or size_bytes < 2 * _LEAST_MAP_BYTES:
+                break
+            raw.close()
+            raw = self._open_with(size_bytes // 2)
+            break
+        self._has_less_map = self._has_less_map or size_bytes < self._map_size_bytes
+        self._map_size_bytes = int(raw.info()["map_size"])
+        return raw
+
+    def _follow_growth(self, raw: lmdb.Environment) -> None:
+        """Map what another process has made the file grow to.
+
+        Raises:
+            StorageError: It does not fit into this process's address space. LMDB would be left without any map when it
+                tried, so the store is opened anew instead, at the next call that finds nobody inside.
+        """
+        if not self._has_less_map:
+            raw.set_mapsize(0)
+            return
+        self._must_reopen = True
+        raise StorageError(
+            "the store has outgrown the address space that this process could map",
+            kind="map_full",
+            retryable=True,
+            hint="Repeat the call, or raise the limit (ulimit -v).",
+            subject=str(self.directory),
+        )
+
+    def _open_with(self, map_size_bytes: int) -> lmdb.Environment:
+        return lmdb.open(
+            str(self.directory),
+            map_size=map_size_bytes,
+            max_dbs=MAX_TABLES,
+            max_readers=MAX_READERS,
+            metasync=self.durability != "relaxed",
+            readonly=self.read_only,
+            lock=not (self.read_only and not os.access(self.directory, os.W_OK)),
+            create=False,
+            readahead=False,
+            meminit=False,
+            mode=FILE_MODE,
+        )
 
     def _open_tables(self, raw: lmdb.Environment) -> dict[Table, Any]:
         """Return the table handles. Waits for a writer at work: py-lmdb keeps only handles that a writer committed."""
@@ -115,12 +180,20 @@ class Environment:
         return self._raw
 
     @contextlib.contextmanager
+    def holding_off_forks(self) -> Generator[None]:
+        """Make a fork wait for the end of the block, as for a transaction's: for locks a child would inherit."""
+        with self._entered():
+            yield
+
+    @contextlib.contextmanager
     def _entered(self) -> Generator[lmdb.Environment]:
         """Count the caller among those that a fork waits for; a thread that is in already is never held up."""
         thread = threading.get_ident()
         with self._gate:
             if self._forks_count and thread not in self._open_counts:
                 self._gate.wait_for(lambda: not self._forks_count)
+            if self._must_reopen and not self._open_counts and self._process_id == os.getpid():
+                self._revive()
             self._open_counts[thread] = self._open_counts.get(thread, 0) + 1
         try:
             yield self._current()
@@ -132,6 +205,22 @@ class Environment:
                 else:
                     self._open_counts.pop(thread, None)
                     self._gate.notify_all()
+
+    def _revive(self) -> None:
+        """Open the database anew; called with the gate held and no transaction open.
+
+        When the meta page could not be written, LMDB refuses every transaction until that is done.
+        """
+        if self._closed:
+            return
+        if self._raw is not None:
+            self._raw.close()
+            self._raw = None
+        if self._data_fd >= 0:
+            os.close(self._data_fd)
+            self._data_fd = -1
+        self._open_raw()
+        self._must_reopen = False
 
     def before_fork(self) -> None:
         """Keep new transactions out, and wait a while for the open ones to end, those of this thread excepted."""
@@ -160,9 +249,7 @@ class Environment:
         if quiet and self._raw is not None:
             self._raw.close()
             self._raw = None
-            if self._data_fd >= 0:
-                os.close(self._data_fd)
-                self._data_fd = -1
+            self._close_descriptors()
 
     @contextlib.contextmanager
     def read(self) -> Generator[ReadTransaction]:
@@ -174,12 +261,14 @@ class Environment:
                 raw.reader_check()
                 transaction = raw.begin(buffers=True)
             except lmdb.MapResizedError:
-                raw.set_mapsize(0)
+                self._follow_growth(raw)
                 transaction = raw.begin(buffers=True)
+            snapshot = ReadTransaction(transaction, self._tables)
+            del transaction
             try:
-                yield ReadTransaction(transaction, self._tables)
+                yield snapshot
             finally:
-                transaction.abort()
+                snapshot.end()
 
     @contextlib.contextmanager
     def write(self, reserve_bytes: int = 0) -> Generator[WriteTransaction]:
@@ -206,13 +295,17 @@ class Environment:
             except BaseException:
                 transaction.abort()
                 raise
-            transaction.commit()
+            try:
+                transaction.commit()
+            except BaseException:
+                self._must_reopen = True
+                raise
 
     def _begin_write(self, raw: lmdb.Environment) -> lmdb.Transaction[memoryview]:
         try:
             return raw.begin(write=True, buffers=True)
         except lmdb.MapResizedError:
-            raw.set_mapsize(0)
+            self._follow_growth(raw)
             return raw.begin(write=True, buffers=True)
 
     def _keep_headroom(self, raw: lmdb.Environment, reserve_bytes: int) -> None:
@@ -273,10 +366,37 @@ class Environment:
         if self._raw is not None and self._process_id == os.getpid():
             release_mapping(self.directory / DATA_FILE)
 
+    def drop_cached(self) -> None:
+        """Ask the system to forget what it has cached of the file, so that reading asks the disk.
+
+        Pages that another process has mapped, or that are not written back yet, stay. For a check after an I/O error.
+        """
+        self.release_pages()
+        drop_cached_file(self.directory / DATA_FILE)
+
+    def suspect_mark(self) -> tuple[int, int] | None:
+        """Return what tells this suspect mark from a later one, or None when there is none."""
+        try:
+            status = (self.directory / SUSPECT_FILE).stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
     def copy_to(self, directory: Path, *, compact: bool) -> None:
         """Write a consistent copy of the data file into an existing empty folder, while writers go on."""
         with mapped_errors(directory, writing=True):
             self._current().copy(str(directory), compact=compact)
+
+    def _close_descriptors(self) -> None:
+        for descriptor in (self._data_fd, self._share_fd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._data_fd = self._share_fd = -1
+
+    @property
+    def map_size_bytes(self) -> int:
+        """Address space the file is mapped with."""
+        return self._map_size_bytes
 
     def retain(self) -> None:
         """Count one more user; called with the registry locked."""
@@ -290,8 +410,7 @@ class Environment:
         if self._process_id == os.getpid():
             if self._raw is not None:
                 self._raw.close()
-            if self._data_fd >= 0:
-                os.close(self._data_fd)
+            self._close_descriptors()
         self._raw = None
         self._data_fd = -1
         self._closed = True
@@ -347,7 +466,9 @@ def open_environment(
             environment = Environment(
                 directory, map_size_bytes=map_size_bytes, durability=durability, read_only=read_only
             )
-            _open_environments[identity] = environment
+            # The file may have been compacted, that is replaced, between the look at it and the opening.
+            status = (directory / DATA_FILE).stat()
+            _open_environments[status.st_dev, status.st_ino] = environment
         elif environment.read_only != read_only or environment.durability != durability:
             raise StateError(
                 f"this process already has the store open with durability {environment.durability!r}"

@@ -105,6 +105,14 @@ def _from_lmdb(error: lmdb.Error, path: Path, *, writing: bool) -> StorageError:
             hint="Raise map_size_bytes (CAS_MAP_SIZE_BYTES), or free space with `cas gc`.",
             subject=str(path),
         )
+    if isinstance(error, lmdb.PanicError):
+        return StorageError(
+            "an earlier write to this store failed, and other threads still use the file as it was opened then",
+            kind="io_error",
+            retryable=True,
+            hint="Repeat the call once their calls have ended.",
+            subject=str(path),
+        )
     if isinstance(error, lmdb.ReadersFullError):
         return StorageError(
             f"more than {MAX_READERS} threads read the store at once", kind="readers_full", retryable=True
@@ -127,7 +135,6 @@ _DAMAGE: Final = (
     lmdb.InvalidError,
     lmdb.VersionMismatchError,
     lmdb.IncompatibleError,
-    lmdb.PanicError,
     lmdb.BadChecksumError,
     lmdb.ProblemError,
 )
@@ -137,6 +144,7 @@ _DAMAGE: Final = (
 _PLAIN: Final = {
     errno.ENOENT: ("not_a_store", "there is no store at {path}", "Run `cas init` there."),
     errno.ENOTDIR: ("not_a_store", "a part of {path} is not a folder", None),
+    errno.EEXIST: ("not_a_store", "a part of {path} is not a folder", None),
     errno.EACCES: ("permission_denied", "no permission to use {path}", None),
     errno.EPERM: ("permission_denied", "no permission to use {path}", None),
     errno.ENOMEM: (

@@ -30,3 +30,14 @@ def release_mapping(data_path: Path) -> None:
     for text in ranges:
         start, end = (int(part, 16) for part in text.split("-"))
         madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), ctypes.c_int(_MADV_DONTNEED))
+
+
+def drop_cached_file(path: Path) -> None:
+    """Ask the kernel to drop a file's clean pages from its cache; nothing happens where it has no such call."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)

@@ -8,6 +8,7 @@ Segments are streams that are handed out without copying; their CRC-32 and diges
 from __future__ import annotations
 
 import enum
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 from cas.codec import crc32
@@ -72,6 +73,14 @@ class ReadTransaction:
         self._raw = raw
         self._tables = tables
 
+    def end(self) -> None:
+        """Give the snapshot back, and its slot in the reader table, which py-lmdb keeps as long as its object lives.
+
+        Whoever holds on to this object, a suspended generator say, must not hold a slot when the process forks.
+        """
+        self._raw.abort()
+        del self._raw
+
     def get(self, table: Table, key: bytes) -> bytes | None:
         """Return a copy of the value under ``key``, or None."""
         stored = self._raw.get(key, db=self._tables[table])
@@ -125,16 +134,35 @@ class ReadTransaction:
                 yield key, bytes(unsealed(table, key, cursor.value()))
                 found = step()
 
-    def scan_keys(self, table: Table, prefix: bytes = b"", *, start: bytes = b"") -> Iterator[bytes]:
-        """Yield the keys from ``start`` on that begin with ``prefix``, in order, without touching the values."""
+    def scan_keys(
+        self, table: Table, prefix: bytes = b"", *, start: bytes = b"", reverse: bool = False
+    ) -> Iterator[bytes]:
+        """Yield the keys from ``start`` on that begin with ``prefix``, in order, without touching the values.
+
+        Backwards from the greatest one with ``reverse``, which has no start.
+        """
         with self._raw.cursor(db=self._tables[table]) as cursor:
-            found = cursor.set_range(max(prefix, start)) if prefix or start else cursor.first()
-            while found:
-                key = bytes(cursor.key())
+            if reverse:
+                found = _seek_last(cursor, prefix, None)
+                keys = cursor.iterprev(keys=True, values=False)
+            else:
+                found = cursor.set_range(max(prefix, start)) if prefix or start else cursor.first()
+                keys = cursor.iternext(keys=True, values=False)
+            if not found:
+                return
+            for view in keys:
+                key = bytes(view)
                 if not key.startswith(prefix):
                     return
                 yield key
-                found = cursor.next()
+
+    def keys_between(self, table: Table, start: bytes, last: bytes) -> list[bytes]:
+        """Return the keys from ``start`` to ``last``, both included, in order; a quarter of a microsecond each."""
+        with self._raw.cursor(db=self._tables[table]) as cursor:
+            if not cursor.set_range(start):
+                return []
+            views = cursor.iternext(keys=True, values=False)
+            return list(itertools.takewhile(last.__ge__, map(bytes, views)))
 
     def damaged_keys(self, table: Table) -> Iterator[bytes]:
         """Yield the key of every row whose value does not fit its seal."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from cas.secretrules.model import Rule
+from cas.secretrules.vocabulary import KEYED_SERVICES
 
 # What each kind of name is called in a finding.
 KIND_RULES: Final[dict[str, tuple[str, str]]] = {
@@ -22,6 +23,7 @@ KIND_RULES: Final[dict[str, tuple[str, str]]] = {
     "aws-secret": ("aws-secret-access-key", "AWS secret access key assigned to a name"),
     "wallet": ("wallet-private-key", "wallet's private key assigned to a name"),
     "mnemonic": ("wallet-mnemonic", "wallet's recovery phrase assigned to a name"),
+    "bare-key": ("api-key", "API key assigned to a name"),
     "trading": ("trading-credential", "exchange or broker credential assigned to a name"),
 }
 
@@ -30,7 +32,7 @@ KIND_RULES: Final[dict[str, tuple[str, str]]] = {
 _TAIL = rb"[A-Za-z0-9_\-.]*"
 # Which word stands before "key" is judged later; a blank between the two needs one of the commonest.
 KEYWORD: Final = (
-    rb"(?:(?:pass(?:w(?:or)?d|phrase|code|wort|w)|psswd|pswd|pwd|mpin|secret|cred(?:s|ential)|mnemonic|phrase|bearer|_private"
+    rb"(?:(?:pass(?:w(?:or)?d|phrase|code|wort|w)|psswd|pswd|pwd|pw|mpin|secret|cred(?:s|ential)|mnemonic|phrase|bearer|_private"
     rb"|(?:[a-z0-9_\-.]|(?:api|secret|access|private|auth) )key)"
     + _TAIL
     + rb"|pass(?:[_\-.0-9]"
@@ -45,23 +47,49 @@ _VALUE = (
     rb"(?:[^\s\"'`0-9][^\s\"'`]{5}|[0-9]{1,5}[^\s\"'`0-9.,}\])][^\s\"'`]{2}|[0-9]{6}[^\s\"'`,}\])]"
     rb"|\"[^\s\"'`][^\"\r\n]{5}|'[^\s\"'`][^'\r\n]{5}|`[^\s\"'`][^`\r\n]{5})"
 )
-_OPEN = rb"(?:[A-Za-z_.]+\(\s*|[>|][+-]?\s+|convertto-securestring\s+(?:-string\s+)?)?[bruf]{0,2}[\"'`\\]*"
-_CLOSE = rb"[\"'`\\\])}]*"
-_SEPARATED = _CLOSE + rb"[\s|?]*(?:or|[:=,<>(!\-?|]+)[\s\[{(]*(?:[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]*=\s*)?"
-_NAME_VALUE = _CLOSE + rb"[\s,;{]+[\"'`\\]*(?:value|string|default)[\"'`\\]*\s*[:=>]\s*"
-_SAID = rb"\s+(?:(?:is|was)\s*[:=]?\s+|`)"
+_OPEN = rb"(?:[A-Za-z_.:]+\(\s*|[>|][+-]?\s+|convertto-securestring\s+(?:-string\s+)?)?[bruf]{0,2}[\"'`\\]*"
+_CLOSE = rb"[\"'`\\\])}*]*"
+_SEPARATED = _CLOSE + rb"[\s|?]*(?:or|[:=,<>(!\-?|]+)[\s\[{(*]*(?:[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]*=\s*)?"
+_NAME_VALUE = (
+    rb"(?:" + _CLOSE + rb"[\s,;{]+[\"'`\\]*(?:value|string|default)[\"'`\\]*\s*[:=>]\s*"
+    rb"|</(?:key|name|td|th|dt)>\s*<(?:string|value|td|dd)>\s*)"
+)
+_SAID = rb"\s+(?:(?:is|was)(?:\s(?:now|still|(?:re)?set\sto|changed\sto))?\s*[:=]?\s+|`)"
+_PLAIN = rb"[ \t]+[^\s0-9]*[0-9]"
+_LABEL = rb"[ ,][a-z ,()'\-]*:[ \t]+[^\s\"'`]{8}"
+_BELOW = rb"[*: \t]*\r?\n[ \t]*[^\s\"'`]{16}"
 _BLANK = rb"\s+"
 
 ASSIGNMENT_GUARD: Final = (
-    KEYWORD + rb"(?:" + _SEPARATED + rb"|" + _NAME_VALUE + rb"|" + _SAID + rb")" + _OPEN + _VALUE
+    KEYWORD
+    + rb"(?:(?:"
+    + _SEPARATED
+    + rb"|"
+    + _NAME_VALUE
+    + rb"|"
+    + _SAID
+    + rb")"
+    + _OPEN
+    + _VALUE
+    + rb"|"
+    + _PLAIN
+    + rb"|"
+    + _LABEL
+    + rb"|"
+    + _BELOW
+    + rb")"
 )
+# The name "key" alone says little, so here the value has to.
+BARE_KEY_GUARD: Final = rb"(?:^|[^a-z0-9_.\-])key[\"'`\\]*\s{0,8}[:=]\s{0,8}[\"'`\\]*[a-z0-9+/=_\-]{16}"
+_TITLE = rb"[a-z0-9_ \-.]*(?:pass(?:word|wd|phrase)|pwd?|secret|token|key|credential|mnemonic)[a-z0-9_ \-.]*"
+TABLE_GUARD: Final = rb"(?:[,;\t|][ \"*`]*" + _TITLE + rb"[\"*` ]*[,;\t|\r\n]|" + _TITLE + rb"[\"]?[,;\t])"
 OPTION_GUARD: Final = rb"--[a-z0-9\-]*" + KEYWORD + _BLANK + rb"[\"'`\\]*" + _VALUE
 
 ASSIGNMENT_LITERALS: Final = (
     b"pass",
     b"pswd",
     b"psswd",
-    b"pwd",
+    b"pw",
     b"mpin",
     b"secret",
     b"cred",
@@ -91,30 +119,77 @@ ASSIGNMENTS: Final[tuple[Rule, ...]] = (
         guard=OPTION_GUARD,
         literals=ASSIGNMENT_LITERALS,
     ),
+    Rule(
+        id="bare-key",
+        description="credential assigned to a key",
+        pattern=b"",
+        check="assignment",
+        rank=12,
+        guard=BARE_KEY_GUARD,
+        literals=(b"key",),
+    ),
+)
+TABLES: Final[tuple[Rule, ...]] = (
+    Rule(
+        id="inserted-column",
+        description="credential in a column of an SQL statement",
+        pattern=b"",
+        check="insert",
+        rank=15,
+        guard=_TITLE + rb"[`\"\]]?\s*(?:,[a-z0-9_ ,`\"\[\]\r\n]*)?\)\s*values\s*\(",
+        literals=(b"pass", b"pw", b"secret", b"token", b"key", b"credential", b"mnemonic"),
+    ),
+    Rule(
+        id="column",
+        description="credential in a column that a header names so",
+        pattern=b"",
+        check="table",
+        rank=15,
+        guard=TABLE_GUARD,
+        literals=(b"pass", b"pw", b"secret", b"token", b"key", b"credential", b"mnemonic"),
+    ),
+)
+# ``FINNHUB=<key>``: the service alone is the name.
+_SERVICES: Final = sorted(word.encode() for word in KEYED_SERVICES)
+_SERVICES_PER_RULE: Final = 24  # an automaton refuses one alternative of all
+
+
+def _service_rule(words: list[bytes]) -> Rule:
+    named = b"|".join(sorted(words, key=lambda word: (-len(word), word)))
+    tail = rb"(?:[_.\-]?(?:io|com|live|prod|paper|demo|main|bot|token))?[\"']?"
+    return Rule(
+        id="service-credential",
+        description="credential under the name of its service",
+        pattern=rb"(?i:" + named + rb")(?i:" + tail + rb")\s{0,4}[=:]\s{0,4}[\"']?"
+        rb"(?P<v>[A-Za-z0-9_\-+/=]{16,128})(?![A-Za-z0-9_\-+/=.:])",
+        check="service",
+        rank=10,
+        guard=rb"(?:" + named + rb")" + tail + rb"\s*[=:]\s*[\"']?[a-z0-9_\-+/=]{8}",
+        literals=tuple(words),
+    )
+
+
+SERVICE_NAMES: Final[tuple[Rule, ...]] = tuple(
+    _service_rule(_SERVICES[at : at + _SERVICES_PER_RULE]) for at in range(0, len(_SERVICES), _SERVICES_PER_RULE)
 )
 # A client object made with its key as a bare argument: ``binance.Client("<key>", "<secret>")``.
-_ARGUMENT = rb"[A-Za-z0-9_\-+/=]"
-CLIENT_CALLS: Final[tuple[Rule, ...]] = (
+_ARGUMENT = rb"[A-Za-z0-9_.\-+/=]"
+# Arguments before the one that is looked at, which may be names, ids and passwords.
+_BEFORE_PATTERN: Final = (rb"", rb"[bru]?\\{0,3}[\"'][^\"'\r\n]{1,128}[\"'],\s{0,40}", rb"(?:[bru]?\\{0,3}[\"'][^\"'\r\n]{1,128}[\"'],\s{0,40}){2}")
+_BEFORE_GUARD: Final = (
+    rb"",
+    rb"[bru]?\\{0,3}[\"'][^\"'\r\n]{1,128}[\"'],\s*",
+    rb"[bru]?\\*[\"'][^\"'\r\n]+[\"'],\s*[bru]?\\*[\"'][^\"'\r\n]+[\"'],\s*",
+)
+CLIENT_CALLS: Final[tuple[Rule, ...]] = tuple(
     Rule(
         id="client-credential",
         description="exchange, broker or data credential given to a client",
-        pattern=rb"\(\s{0,40}[bru]?[\"'](?P<v>" + _ARGUMENT + rb"{16,128})[\"']",
+        pattern=rb"\(\s{0,40}" + before_pattern + rb"[bru]?\\{0,3}[\"'](?P<v>" + _ARGUMENT + rb"{16,128})\\{0,3}[\"']",
         check="client",
         rank=25,
-        guard=rb"[a-z0-9_]\(\s{0,40}[bru]?[\"'][a-z0-9_\-+/=]{16}",
+        guard=rb"[a-z0-9_]\(\s*" + before_guard + rb"[bru]?\\*[\"'][a-z0-9_.\-+/=]{16}",
         literals=(b"(",),
-    ),
-    Rule(
-        id="client-credential",
-        description="exchange, broker or data credential given to a client",
-        pattern=rb"\(\s{0,40}[bru]?[\"']"
-        + _ARGUMENT
-        + rb"{3,128}[\"'],\s{0,40}[bru]?[\"'](?P<v>"
-        + _ARGUMENT
-        + rb"{16,128})[\"']",
-        check="client",
-        rank=25,
-        guard=rb"[a-z0-9_]\(\s{0,40}[bru]?[\"'][a-z0-9_\-+/=]{3,128}[\"'],\s{0,40}[bru]?[\"'][a-z0-9_\-+/=]{16}",
-        literals=(b"(",),
-    ),
+    )
+    for before_pattern, before_guard in zip(_BEFORE_PATTERN, _BEFORE_GUARD, strict=True)
 )

@@ -30,6 +30,14 @@ SERVICES: Final = _words(
     "xtb zerodha"
 )
 
+# Those whose bare name is used for the key itself, as in ``FINNHUB=<key>``.
+KEYED_SERVICES: Final = _words(
+    "alchemy alpaca alphavantage anthropic binance bitfinex bitget bitmex bitstamp bybit coinapi coinbase coingecko "
+    "coinglass coinmarketcap cryptocompare databento deepseek deribit eodhd etherscan finnhub glassnode groq "
+    "huggingface iexcloud infura intrinio kraken kucoin marketstack newsapi oanda openai polygon quandl quiknode "
+    "telegram tiingo tradier twelvedata unusualwhales"
+)
+
 # Words before "key" that make it one that opens something.
 KEY_LEADS: Final = _words(
     "access account admin aes api app auth client consumer crypt cryptographic decrypt decryption encrypt "
@@ -55,7 +63,7 @@ KEY_OF_SOMETHING: Final = _words(
 LISTED_KEY_LEADS: Final = _words("api secret access private auth")
 
 PASSWORD_WORDS: Final = _words(
-    "password passwords passwd pwd passphrase passcode passwort psswd passw pswd mpin"
+    "password passwords passwd pwd passphrase passcode passwort psswd passw pswd pw mpin"
 )
 SECRET_WORDS: Final = _words("secret secrets")
 TOKEN_WORDS: Final = _words("token tokens")

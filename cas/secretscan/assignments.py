@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from cas.secretrules import vocabulary as known
 from cas.secretscan import values
 from cas.secretscan.names import NameKind, judge_name
 
@@ -18,25 +19,37 @@ _NAME_HEAD: Final = re.compile(
     rb"(?:(?:api|secret|access|private|auth|seed|recovery) )?[A-Za-z0-9_\-.$]*\Z", re.IGNORECASE
 )
 _SEPARATOR: Final = re.compile(
-    rb"(?P<close>[\"'`\\\])}]{0,8})\s{0,16}"
-    rb"(?P<sep>:=|=>|->|<-|:-|===?|!==?|\|\||\?\?|or\b|[:=,>(])\s{0,40}(?:[\[{(](?=[\s\"\'`\\])\s{0,16})?(?P<block>[>|][+-]?\s{1,40})?"
+    rb"(?P<close>[\"'`\\\])}*]{0,8})\s{0,16}"
+    rb"(?P<sep>:=|=>|->|<-|:-|===?|!==?|\|\||\?\?|or\b|[:=,>(])\*{0,2}\s{0,40}(?:[\[{(](?=[\s\"\'`\\])\s{0,16})?(?P<block>[>|][+-]?\s{1,40})?"
 )
 _NAME_VALUE: Final = re.compile(
-    rb"[\"'`\\]{0,4}[\s,;{]{1,40}[\"'`\\]{0,4}(?:value|string|default)[\"'`\\]{0,4}\s{0,4}[:=>]\s{0,8}",
+    rb"(?:[\"'`\\]{0,4}[\s,;{]{1,40}[\"'`\\]{0,4}(?:value|string|default)[\"'`\\]{0,4}\s{0,4}[:=>]\s{0,8}|"
+    rb"</(?:key|name|td|th|dt)>\s{0,24}<(?:string|value|td|dd)>\s{0,8})",
     re.IGNORECASE,
 )
-_SAID: Final = re.compile(rb"\s{1,3}(?:(?:is|was)\s{0,2}[:=]?\s{1,3}|(?=`))", re.IGNORECASE)
+_SAID: Final = re.compile(
+    rb"\s{1,3}(?:(?:is|was)(?:\s(?:now|still|(?:re)?set\sto|changed\sto))?\s{0,2}[:=]?\s{1,3}|(?=`))", re.IGNORECASE
+)
+# A word with a digit in it right behind the name: "using api key X1..."; as in the guard.
+_PLAIN: Final = re.compile(rb"[ \t]{1,3}[\[(]?(?=[^\s0-9]{0,24}[0-9])")
+# Words between the name and a colon: "old token, still works: X1...".
+_LABEL: Final = re.compile(rb"[ ,][a-zA-Z ,()'-]{0,32}:[ \t]{1,3}(?=\S)")
+# A heading, and the value alone on the line below.
+_BELOW: Final = re.compile(rb"[*: \t]{0,4}\r?\n[ \t]{0,8}(?=[^\s\"'`]{16,128}[ \t]{0,8}(?:\r?\n|\Z))")
+_HEADING: Final = re.compile(rb"(?:\A|\n)[ \t#*>-]{0,8}\Z")
+_PAIR_LEAD: Final = re.compile(rb"[A-Za-z_][\w.-]{0,24}[=:]")
+_DIGEST_LEAD: Final = re.compile(rb"(?:checksum|hash|digest|sha\d{1,3})/\Z", re.IGNORECASE)
 _OPTION: Final = re.compile(rb"\s{1,3}(?![-=])")
 _ANNOTATION: Final = re.compile(rb"[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]{0,48}?=(?!=)\s{0,16}")
 _WRAPPER: Final = re.compile(
-    rb"(?:[A-Za-z_]\w{0,24}\.){0,3}(?:SecretStr|SecretBytes|SecureString|Secret|str|String|bytes|bytearray|b64decode|fromhex)"
+    rb"(?:[A-Za-z_]\w{0,24}\.){0,3}(?:SecretStr|SecretBytes|SecureString|Secret|Some|Ok|String::from|str|String|bytes|bytearray|b64decode|fromhex)"
     rb"\(\s{0,8}|ConvertTo-SecureString\s{1,3}(?:-String\s{1,3})?"
 )
 _QUOTE: Final = re.compile(rb"[bBrRuUfF]{0,2}(?P<quote>\\{0,7}(?:\"\"\"|'''|[\"'`]))")
 _BODIES: Final = {
     quote: re.compile(rb"(?:[^" + quote + rb"\\\r\n]|\\[^\r\n]){0,2048}") for quote in (b'"', b"'", b"`")
 }
-_BARE: Final = re.compile(rb"[^\s\"'`\\<>]{1,512}")
+_BARE: Final = re.compile(rb"[^\s\"'`\\<>\x00-\x1f\x7f]{1,512}")
 _NEXT_PAIR: Final = re.compile(rb"[&,;][A-Za-z_][\w.\[\]-]{0,40}=")
 _CLOSING: Final = {b")": b"(", b"]": b"[", b"}": b"{"}
 _COMMENT: Final = re.compile(rb"#|//|/\*|^\s*\*|--\s|<!--|\brem\b", re.IGNORECASE)
@@ -52,6 +65,8 @@ _MIN_VALUE_CHARS: Final = 6  # as the guard's value
 _SAID_CHARS: Final = 10
 _UNMISTAKABLE_CHARS: Final = 16  # of random text, where the name or the place leaves a doubt
 _PLAIN_SEPARATORS: Final = frozenset((b"=", b":", b":=", b"=>", b"->", b"<-", b":-", b">"))
+_NEAR_BYTES: Final = 400
+_LONG_SERVICES: Final = tuple(sorted(word.encode() for word in known.SERVICES if len(word) > 4))  # noqa: PLR2004
 
 
 class Assigned(NamedTuple):
@@ -60,6 +75,9 @@ class Assigned(NamedTuple):
     kind: NameKind
     start: int
     end: int
+
+
+_BARE_KEY: Final = NameKind("bare-key", sure=True, trading=True)
 
 
 class _Value(NamedTuple):
@@ -79,16 +97,36 @@ def read_assignment(text: bytes, at: int, place: str, *, option: bool = False) -
     """
     head = _NAME_HEAD.search(text, max(0, at - _NAME_BACK_BYTES), at)
     start = head.start() if head else at
+    if start < at and text[start - 1 : start] == b"\\" and text[start : start + 1] in b"nrt":
+        start += 1  # the escaped line break before a header
     tail = _NAME_TAIL.match(text, at)
     end = tail.end() if tail else at
     name = text[start:end].rstrip(b"-.").decode("ascii", "replace")
     kind = judge_name(name.replace(" ", "_"))
-    if kind is None:
+    if kind is None and name.lower() == "key" and _is_near_service(text, start):
+        kind = _BARE_KEY
+    if kind is None or _DIGEST_LEAD.search(text, max(0, start - 16), start):
         return None
     end = start + len(name)
     if option:
         return _read_option(text, start, end, kind)
-    return _read_separated(text, start, end, kind, place) or _read_other(text, end, kind, place)
+    return _read_separated(text, start, end, kind, place) or _read_other(text, start, end, kind, place)
+
+
+def _is_near_service(text: bytes, at: int) -> bool:
+    """Tell whether a broker, an exchange, a data service or a secret is spoken of around a place."""
+    around = text[max(0, at - _NEAR_BYTES) : at + _NEAR_BYTES].lower()
+    plain = around.replace(b"_", b"").replace(b"-", b"")
+    return any(word in plain for word in (b"secret", b"credential", b"apikey")) or any(service in plain for service in _LONG_SERVICES)
+
+
+def accepts_cell(kind: NameKind, cell: bytes) -> bool:
+    """Tell whether the cell of a table, under a column of this kind, holds a credential."""
+    try:
+        content = cell.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return _accepts(kind, content, "text", quoted=True, weak=False, whole_line=False)
 
 
 def _read_option(text: bytes, start: int, end: int, kind: NameKind) -> Assigned | None:
@@ -118,12 +156,13 @@ def _read_separated(  # noqa: PLR0911  # one way out for each reason that it is 
         return None
     if separator == b">" and text[value.end : value.end + 2] != b"</":
         return None
-    weak = separator not in _PLAIN_SEPARATORS
+    is_row = separator == b"," and not closed
+    weak = separator not in _PLAIN_SEPARATORS and not is_row
     if weak and not value.quoted:
         return None
-    if separator == b"," and (not closed or not _allows_pair(text, start, value)):
-        return None
     line = text[max(0, start - 200) : start].rpartition(b"\n")[2]
+    if separator == b"," and not _allows_comma(text, start, value, closed=closed, leads_line=not line.strip()):
+        return None
     if place == "code" and not value.quoted and (_COMMENT.search(line) or _is_inside_string(line)):
         place = "text"
     ends_line = text[value.end : value.end + 2].strip(b"\r")[:1] in {b"", b"\n"}
@@ -137,8 +176,13 @@ def _is_inside_string(line: bytes) -> bool:
     return any((line.count(quote) - line.count(b"\\" + quote)) % 2 for quote in (b'"', b"'", b"`"))
 
 
-def _allows_pair(text: bytes, start: int, value: _Value) -> bool:
-    """Tell a name and its value in a call from two names in a list."""
+def _allows_comma(text: bytes, start: int, value: _Value, *, closed: bool, leads_line: bool) -> bool:
+    """Tell a name and its value, in a call or alone in a row, from two names in a list."""
+    if not closed:
+        row_ends = text[value.end : value.end + 2].strip(b"\r\"")[:1] in {b"", b"\n"}
+        return leads_line and row_ends and b" " not in text[value.start : value.end]
+    if text[start : start + 2] == b"--":
+        return True
     return _is_default(text, start) or text[value.end + 1 : value.end + 2] in {b")", b"]", b"}"}
 
 
@@ -146,15 +190,30 @@ def _is_default(text: bytes, start: int) -> bool:
     return _DEFAULT_CALL.search(text[max(0, start - 40) : start].rstrip(b"\"'bru")) is not None
 
 
-def _read_other(text: bytes, end: int, kind: NameKind, place: str) -> Assigned | None:
-    if kind.kind == "pass":
+def _read_other(text: bytes, start: int, end: int, kind: NameKind, place: str) -> Assigned | None:
+    if kind.kind in {"pass", "bare-key"}:
         return None
-    for form, weak in ((_NAME_VALUE, False), (_SAID, True)):
+    line = text[max(0, start - 200) : start].rpartition(b"\n")[2]
+    if place == "code" and (_COMMENT.search(line) or _is_inside_string(line)):
+        place = "text"
+    for form in (_NAME_VALUE, _SAID, _PLAIN, _LABEL, _BELOW):
         found = form.match(text, end)
         if found is not None:
             value = _read_value(text, found.end())
-            return _judged(text, value, kind, place, weak=weak, whole_line=False)
+            if value is None or not _suits(form, text, start, value, sure=kind.sure):
+                return None
+            return _judged(text, value, kind, place, weak=form is not _NAME_VALUE, whole_line=False)
     return None
+
+
+def _suits(form: re.Pattern[bytes], text: bytes, start: int, value: _Value, *, sure: bool) -> bool:
+    """Tell whether a value that only stands near a name may be looked at."""
+    content = text[value.start : value.end]
+    if form is _PLAIN:  # "method=password session=..." names two other things
+        return sure and text[start - 1 : start] not in {b"=", b":"} and _PAIR_LEAD.match(content) is None
+    if form is _BELOW:
+        return _HEADING.search(text, max(0, start - 16), start) is not None
+    return form is not _LABEL or not values.is_hex(content.decode("ascii", "replace"))
 
 
 def _read_value(text: bytes, at: int, stop: bytes = b"") -> _Value | None:
@@ -229,6 +288,7 @@ def _accepts_password(kind: NameKind, value: str, *, quoted: bool, weak: bool, w
         )
     if kind.kind == "pass":  # a word of test reports as well
         is_mixed = values.has_symbol(value) or (quoted and any(map(str.isdigit, value)))
+        is_mixed = is_mixed or values.is_random(value, _SAID_CHARS)
         return is_mixed and values.is_password(value, quoted=quoted, whole_line=False)
     return values.is_password(value, quoted=quoted, whole_line=whole_line) and not (weak and value.isalpha())
 
@@ -236,6 +296,8 @@ def _accepts_password(kind: NameKind, value: str, *, quoted: bool, weak: bool, w
 def _accepts_key(kind: NameKind, value: str, *, quoted: bool, weak: bool) -> bool:
     if kind.kind == "wallet" and values.is_wallet_key(value):
         return True
+    if kind.kind == "bare-key":
+        return not weak and values.is_random(value, _UNMISTAKABLE_CHARS) and not values.is_hex(value)
     if weak:
         return values.is_random(value, _UNMISTAKABLE_CHARS) and (kind.sure or not values.is_hex(value))
     return values.is_random(value) or (quoted and kind.kind in {"secret", "key"} and values.is_made_up(value))

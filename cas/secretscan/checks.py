@@ -24,12 +24,21 @@ Span = tuple[int, int]
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CHECKSUM_CHARS: Final = 6
 _ASSIGNED_ID: Final = re.compile(rb"access_?key(?:_?id)?[\"']?\s{0,4}[:=]\s{0,4}[\"']?\Z", re.IGNORECASE)
-_DIGITS_BEFORE: Final = re.compile(rb"(?:(?<![0-9A-Za-z])|(?<=\\[nrt]))[0-9]{8,10}\Z")
+_DIGITS_BEFORE: Final = re.compile(rb"(?:(?<![0-9A-Za-z])|(?<=\\[nrt])|(?<=/bot))[0-9]{8,10}\Z")
 _KEY_BODY: Final = re.compile(rb"[A-Za-z0-9+/=]{16,}")
 _CLIENT: Final = re.compile(r"([A-Za-z_][\w.]{0,63})\Z")
 _KEY_CALL: Final = re.compile(
-    r"(?:^|[._])(?:authenticate|authorize|login|set_?(?:api_?)?(?:key|secret|token|credentials))$"
+    r"(?:^|[._])(?:authenticate|authorize|login|set_?(?:api_?)?(?:key|secret|token|credentials)|(?:rest|api|ws|websocket|trading)_?client)$"
 )
+_CONSTRUCTOR: Final = re.compile(
+    r"(?:^|[._])(?:[A-Z]\w*)?(?:Client|API|Api|REST|Rest|Spot|Exchange|Broker|Trader|Trading|Credentials|Futures|Connector|"
+    r"Data|Feed|Provider|Websocket|WebSocket|Gateway|Historical|Live|Auth|Account|Session|Service|Wallet|Kraken|TOTP)$"
+)
+_MADE_BY: Final = re.compile(r"\.(?:create|connect|new|build|init|setup|open)$")
+_WALLET_CALL: Final = re.compile(
+    r"(?:from_key|fromKey|from_secret|fromSecretKey|fromPrivateKey|privateKeyToAccount|Wallet|Keypair|PrivateKey)$"
+)
+_SERVICE_LEAD: Final = re.compile(rb"(?:^|[\s\"'{(,;])(?P<lead>[A-Za-z_]{0,20})\Z")
 _COMMAND: Final = re.compile(
     rb"\b(?:curl|wget|httpie|https?|xh|docker|helm|oras|mysql\w*|mariadb|sshpass|redis-cli|mongosh?|sqlcmd|l?ftp)\b"
 )
@@ -159,6 +168,11 @@ def command(data: bytes, start: int, end: int) -> Span | None:
     return password(data, start, end) if _COMMAND.search(line) else None
 
 
+def mnemonic(data: bytes, start: int, end: int) -> Span | None:
+    """Accept a recovery phrase."""
+    return (start, end) if values.is_mnemonic(_text(data, start, end)) else None
+
+
 def basic(data: bytes, start: int, end: int) -> Span | None:
     """Accept base64 of ``user:password``."""
     raw = data[start:end]
@@ -180,12 +194,44 @@ def client(data: bytes, start: int, end: int) -> Span | None:
         return None
     lowered = name[1].lower()
     is_key_call = bool(_KEY_CALL.search(lowered))
+    if _WALLET_CALL.search(name[1]) and values.is_wallet_key(_text(data, start, end)):
+        return start, end
     is_service = (
         is_key_call
         or any(service in lowered for service in _LONG_SERVICES)
         or not known.SERVICES.isdisjoint(split_words(name[1]))
     )
-    return strong(data, start, end) if is_service else None
+    if is_service:
+        return strong(data, start, end)
+    if _CONSTRUCTOR.search(_MADE_BY.sub("", name[1])) and not values.is_hex(_text(data, start, end)):
+        return strong(data, start, end)
+    return None
+
+
+def service(data: bytes, start: int, end: int) -> Span | None:
+    """Accept a random value under the bare name of a service: in capitals any, else one that is no digest or id."""
+    before = data[max(0, start - 80) : start].rpartition(b"\n")[2]
+    name = re.search(rb"([A-Za-z0-9_.-]{3,40})[\"']?\s{0,4}[=:]\s{0,4}[\"']?\Z", before)
+    if name is None or not _SERVICE_LEAD.search(before[: name.start()]):
+        return None
+    value = _text(data, start, end)
+    is_setting = name[1].upper() == name[1] and not before[: name.start()].strip(b" \t\"'{")
+    if not is_setting and not before.lstrip().startswith((b"export ", b"set ", b"ENV ")) and values.is_hex(value):
+        return None
+    return strong(data, start, end)
+
+
+def pgpass(data: bytes, start: int, end: int) -> Span | None:
+    """Accept the last field of a pgpass line when it can be a password and holds a digit."""
+    line = data[max(0, start - 300) : start].rpartition(b"\n")[2]
+    if b" " in line.strip() or line.count(b":") != 4:  # noqa: PLR2004  # host, port, database, user
+        return None
+    return directive(data, start, end)
+
+
+def directive(data: bytes, start: int, end: int) -> Span | None:
+    """Accept a password that holds a digit: a word alone may be the default of the documentation."""
+    return password(data, start, end) if any(48 <= byte <= 57 for byte in data[start:end]) else None  # noqa: PLR2004
 
 
 _LONG_SERVICES: Final = tuple(sorted(word for word in known.SERVICES if len(word) > 3))  # noqa: PLR2004  # "ig" is in "config"
@@ -204,4 +250,8 @@ CHECKS: Final[dict[str, Callable[[bytes, int, int], Span | None]]] = {
     "command": command,
     "basic": basic,
     "client": client,
+    "service": service,
+    "pgpass": pgpass,
+    "directive": directive,
+    "mnemonic": mnemonic,
 }

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 # How far before the end of a guard's match the literals are looked for. The longest accepted reach is that of
 # an address with a password: "://", 80 characters of user, 200 of password.
 GUARD_REACH_BYTES: Final = 320
-# Printable characters each followed by a zero byte: UTF-16 text, in either byte order. Twelve, so that arrays
+# Printable characters each followed by a zero byte: UTF-16 text, in either byte order. Eight, so that arrays
 # of small numbers are not taken for it.
-WIDE_MIN_CHARS: Final = 12
+WIDE_MIN_CHARS: Final = 8
 WIDE: Final = re.compile(rb"(?:[\t\n\r\x20-\x7e]\x00){%d,}[\t\n\r\x20-\x7e]?" % WIDE_MIN_CHARS)
 _WIDE_EXPRESSION: Final = rb"(?:[\t\n\r\x20-\x7e]\x00){%d}" % WIDE_MIN_CHARS
 

@@ -7,6 +7,7 @@ are immutable and may be shared by threads and processes.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -16,6 +17,7 @@ from cas.secretscan.checks import CHECKS, key_body
 from cas.secretscan.encodings import Decoded, WrappedAnchor, decode_base64, wide_texts, wrapped_anchors
 from cas.secretscan.engine import GUARD_REACH_BYTES, WIDE_INDEX, Anchor, Engine, Fixed, Guarded
 from cas.secretscan.findings import fingerprint
+from cas.secretscan.tables import read_insert, read_table
 from cas.secretscan.tree import beginnings, byte_class, members, parse
 from cas.secretscan.waivers import inline_mark
 
@@ -85,22 +87,26 @@ class _Prepared(NamedTuple):
     guard: re.Pattern[bytes] | None
 
 
+@functools.cache
+def _built_in() -> tuple[tuple[Anchor, ...], tuple[_Prepared | WrappedAnchor, ...]]:
+    """Return the anchors of the rule table and what each stands for; made once for a process."""
+    made: list[tuple[Anchor, _Prepared | WrappedAnchor]] = []
+    for rule in RULES:
+        guard = re.compile(rule.guard, re.IGNORECASE) if rule.guard else None
+        prepared = _Prepared(rule, re.compile(rule.pattern), guard)
+        made += [(anchor, prepared) for anchor in _anchors(rule)]
+    made += [(wrapped.anchor, wrapped) for wrapped in wrapped_anchors()]
+    anchors, targets = zip(*made, strict=True)
+    return anchors, targets
+
+
 class Matcher:
     """The built-in rules and a user's patterns, ready to judge."""
 
     def __init__(self, user_patterns: Iterable[UserPattern]) -> None:
-        self.anchors: list[Anchor] = []
-        self._targets: list[_Prepared | WrappedAnchor | UserPattern] = []
-        for rule in RULES:
-            prepared = _Prepared(
-                rule, re.compile(rule.pattern), re.compile(rule.guard, re.IGNORECASE) if rule.guard else None
-            )
-            for anchor in _anchors(rule):
-                self.anchors.append(anchor)
-                self._targets.append(prepared)
-        for wrapped in wrapped_anchors():
-            self.anchors.append(wrapped.anchor)
-            self._targets.append(wrapped)
+        anchors, targets = _built_in()
+        self.anchors: list[Anchor] = list(anchors)
+        self._targets: list[_Prepared | WrappedAnchor | UserPattern] = list(targets)
         for pattern in user_patterns:
             self.anchors.append(pattern.anchor(CELL_BYTES))
             self._targets.append(pattern)
@@ -212,6 +218,12 @@ def _judge(prepared: _Prepared, data: bytes, at: int, place: str) -> Iterator[Hi
         assigned = read_assignment(text, here, place, option=rule.id == "option")
         if assigned is not None:
             yield _assigned_hit(assigned, text, low, rule.rank)
+        return
+    if rule.check == "table" and place == "code":  # lists of names look like headers there
+        return
+    if rule.check in {"table", "insert"}:
+        for cell in read_table(text, here) if rule.check == "table" else read_insert(text, here):
+            yield _assigned_hit(cell, text, low, rule.rank)
         return
     match = prepared.pattern.match(text, here)
     if match is None:

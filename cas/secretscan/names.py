@@ -94,8 +94,9 @@ def _kind(words: list[str], everything: list[str]) -> str | None:  # noqa: PLR09
     if any(word in known.NOT_CREDENTIAL_LEADS for word in before):
         return None
     lead = before[-1] if before else ""
+    owner = lead or next(iter(everything[-2:-1]), "")  # smtp.pass
     if last in known.PASSWORD_WORDS or (
-        last == "pass" and (lead in known.PASS_LEADS or lead in known.SERVICES)
+        last == "pass" and (owner in known.PASS_LEADS or owner in known.SERVICES)
     ):
         return "password"
     if last == "pass" and not before:

@@ -7,6 +7,7 @@ attribute, repr or exception.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import importlib.util
 from pathlib import PurePosixPath
@@ -63,11 +64,12 @@ class SecretScanner:
     Scanners are immutable and may be shared by threads; after a fork the child may go on using them.
 
     Args:
-        config: Gives the user's patterns and the baseline file; None means the built-in rules alone.
-        engine: ``hyperscan``, ``python``, or ``auto``: Hyperscan where it is installed, once there is enough
-        to scan. disabled_rules: Ids of rules that are not applied. path_rules: Patterns of artifact names
-        (``fnmatch``, case-sensitive), each with ids of rules that do not apply
-            there; ``*`` stands for every rule. What they let through is reported as a waiver.
+        config: Gives the user's patterns, the baseline file and the rules left out; None means the built-in rules.
+        engine: ``hyperscan``, ``python``, or ``auto``: Hyperscan where it is installed, once there is enough to scan.
+        disabled_rules: Ids of rules that are not applied; None takes those of ``config``.
+        path_rules: Patterns of artifact names (``fnmatch``, case-sensitive), each with ids of rules that do not apply
+            there; ``*`` stands for every rule. What they let through is reported as a waiver. None takes those of
+            ``config``.
         baseline: Findings let through; None reads the file that ``config`` names.
 
     Raises:
@@ -79,7 +81,7 @@ class SecretScanner:
         config: ArtifactStoreConfig | None = None,
         *,
         engine: str = "auto",
-        disabled_rules: Collection[str] = (),
+        disabled_rules: Collection[str] | None = None,
         path_rules: Mapping[str, Collection[str]] | None = None,
         baseline: Baseline | Path | None = None,
     ) -> None:
@@ -87,11 +89,19 @@ class SecretScanner:
         self._patterns = tuple(settings.secret_patterns or ())
         user_patterns = compile_patterns(self._patterns)
         self._matcher = Matcher(user_patterns)
-        self._disabled = frozenset(disabled_rules)
-        self._path_rules = {glob: frozenset(rules) for glob, rules in (path_rules or {}).items()}
+        off, by_path = read_ignored(settings.secret_ignore or ())
+        self._disabled = off if disabled_rules is None else frozenset(disabled_rules)
+        self._path_rules = {
+            glob: frozenset(rules) for glob, rules in (by_path if path_rules is None else path_rules).items()
+        }
         known = rule_ids() | {pattern.rule for pattern in user_patterns}
         for rule in self._disabled.union(*self._path_rules.values()) - known - {_ALL_RULES}:
-            raise ConfigError(f"unknown secret rule {rule!r}", subject=rule)
+            near = difflib.get_close_matches(rule, sorted(known), 3)
+            raise ConfigError(
+                f"unknown secret rule {rule!r}",
+                subject=rule,
+                hint=f"Did you mean {', '.join(near)}?" if near else "Findings name their rule in brackets.",
+            )
         chosen = settings.secret_baseline if baseline is None else baseline
         self._baseline = (
             chosen if isinstance(chosen, Baseline) else read_baseline(chosen) if chosen else Baseline()
@@ -280,9 +290,31 @@ class StreamScanner:
 
 def rule_ids() -> frozenset[str]:
     """Return the ids of all built-in rules, as they appear in findings."""
-    return frozenset(rule.id for rule in RULES if rule.check != "assignment") | {
+    return frozenset(rule.id for rule in RULES if rule.check not in {"assignment", "table", "insert"}) | {
         rule for rule, _ in KIND_RULES.values()
     }
+
+
+def read_ignored(items: Collection[str]) -> tuple[frozenset[str], dict[str, frozenset[str]]]:
+    """Return the rules that are off everywhere, and those that are off by name pattern; see ``secret_ignore``.
+
+    Raises:
+        ConfigError: An item has neither form.
+    """
+    everywhere: set[str] = set()
+    by_path: dict[str, frozenset[str]] = {}
+    for item in items:
+        glob, colon, listed = item.partition(":")
+        rules = frozenset(filter(None, (part.strip() for part in (listed if colon else glob).split(","))))
+        if not rules or (colon and not glob.strip()) or (not colon and _ALL_RULES in rules):
+            raise ConfigError(
+                f"secret_ignore: {item!r} is neither 'RULE' nor 'GLOB: RULE, RULE'", subject="secret_ignore"
+            )
+        if colon:
+            by_path[glob.strip()] = by_path.get(glob.strip(), frozenset()) | rules
+        else:
+            everywhere |= rules
+    return frozenset(everywhere), by_path
 
 
 def _choose_engine(engine: str) -> str:

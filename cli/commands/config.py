@@ -59,7 +59,8 @@ def show(
             {
                 "file": None if loaded.file is None else str(loaded.file),
                 "settings": {
-                    item.key: {"value": _plain(item.value), "origin": item.origin} for item in loaded.settings
+                    item.key: {"value": _plain(_open_value(item)), "origin": item.origin}
+                    for item in loaded.settings
                 },
             }
         )
@@ -104,6 +105,15 @@ def init_file(
         session.output.line(f"wrote {file}")
 
 
+def _open_value(item: Setting) -> object:
+    """Return a setting's value as it may be shown: a URL without user, password and query."""
+    if item.key != "on_exported_url" or item.value is None:
+        return item.value
+    from gitexport.webhook import masked
+
+    return masked(str(item.value))
+
+
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
@@ -119,4 +129,4 @@ def _shown(item: Setting) -> str:
         return ", ".join(str(part) for part in list_of(item.value))
     if item.key.endswith("_bytes") and isinstance(item.value, int):
         return f"{item.value} ({size_text(item.value)})"
-    return str(item.value)
+    return str(_open_value(item))

@@ -28,6 +28,7 @@ app = new_verb(
         "cas export",
         "cas export --no-push --limit 1000",
         "cas export --only abc123 --wait 60s",
+        "cas export --follow",
         "cas export status",
         "cas export verify --sample 10%",
     ),
@@ -54,7 +55,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done;
 Rebuild = Annotated[
     bool,
     typer.Option(
-        "--rebuild", help="Queue everything again, for a repository that was lost; ids stay the same."
+        "--rebuild", help="Write again what a lost or restored repository lacks; ids stay the same."
     ),
 ]
 Wait = Annotated[
@@ -66,6 +67,19 @@ Wait = Annotated[
         parser=parse_duration,
         show_default=False,
         help="How long to wait for another export of this store.  [default: 0s]",
+    ),
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Go on exporting what comes, until SIGTERM or Ctrl-C.")
+]
+Interval = Annotated[
+    float,
+    typer.Option(
+        "--interval",
+        metavar="TIME",
+        parser=parse_duration,
+        show_default=False,
+        help="With --follow: how often to look for new runs.  [default: 10s]",
     ),
 ]
 
@@ -80,6 +94,8 @@ def export(
     dry_run: DryRun = False,
     rebuild: Rebuild = False,
     wait: Wait = 0.0,
+    follow: Follow = False,
+    interval: Interval = 10.0,
 ) -> None:
     """Bring queued runs into git, and push them.
 
@@ -88,10 +104,10 @@ def export(
     timer or cron; one export at a time per store.
 
     Exit code 0: nothing is left to do; 8: some is still queued, run it again; 9: git refused something, see
-    `cas export status`; 10: another export is running.
+    `cas export status`; 10: another export is running. With --follow, 0 after a clean stop.
     """
     if ctx.invoked_subcommand is None:
-        run(ctx, limit, only, push, retry_parked, dry_run, rebuild, wait)
+        run(ctx, limit, only, push, retry_parked, dry_run, rebuild, wait, follow, interval)
 
 
 @app.command(
@@ -107,11 +123,20 @@ def run(
     dry_run: DryRun = False,
     rebuild: Rebuild = False,
     wait: Wait = 0.0,
+    follow: Follow = False,
+    interval: Interval = 10.0,
 ) -> None:
-    """Export once; the same as `cas export` alone."""
+    """Export once, or with --follow again and again; the same as `cas export` alone."""
     from gitexport import Exporter
 
     session = ctx.ensure_object(Session)
+    if follow:
+        if any((limit, only, retry_parked, dry_run, rebuild, wait)) or push is not None:
+            raise typer.BadParameter(
+                "--follow exports everything; of the other options it takes only --interval"
+            )
+        _follow(session, interval)
+        return
     with session.open_for_writing(scans=False) as store, session.output.progress() as progress:
         summary = Exporter(store).run(
             limit=limit,
@@ -130,6 +155,24 @@ def run(
     code = failures.export_code(summary.state)
     if code and not dry_run:
         raise typer.Exit(code)
+
+
+def _follow(session: Session, interval_s: float) -> None:
+    from cli.signals import stop_signal
+    from gitexport.worker import ExportWorker
+
+    def tell(summary: ExportSummary) -> None:
+        if not session.as_json:
+            show_summary(session.output, summary)
+
+    with session.open_for_writing(scans=False) as store, stop_signal() as stopping:
+        ExportWorker(
+            store,
+            interval_s=interval_s,
+            on_summary=tell,
+            on_error=lambda error: session.output.warn(error.message),
+            stopping=stopping,
+        ).follow()
 
 
 def show_summary(output: Output, summary: ExportSummary, *, dry_run: bool = False) -> None:

@@ -1,7 +1,7 @@
-"""``cas scan``: look for credentials in files, without a store.
+"""``cas scan``: look for credentials in files, without a store, or in everything a store holds.
 
-Invariant: nothing is changed but the baseline file that was asked for, and no value of a credential is ever written. A
-file that cannot be read is an error, never a clean file.
+Invariant: nothing is changed but the baseline file that was asked for and, with ``--all``, the store's notes of clean
+files; no value of a credential is ever written. A file that cannot be read is an error, never a clean file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cas import Finding, SecretScanner
+    from cas.rescan import RescanReport
     from cli.output import Output
     from cli.progress import Progress
 
@@ -40,11 +41,21 @@ Found = list[tuple[str, "Finding"]]
         "cas scan . --write-baseline .cas-baseline.json",
         "cas scan . --baseline .cas-baseline.json",
         "cas scan src --sarif > findings.sarif",
+        "cas scan --all",
     ),
 )
 def scan(
     ctx: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, and folders with all below.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH", help="Files, and folders with all below.")
+    ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Scan the store instead: every file and every run, by the present rules."),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="With --all: read files too that these rules found clean before.")
+    ] = False,
     baseline: Annotated[
         Path | None,
         typer.Option("--baseline", metavar="FILE", help="Leave out the findings in this file."),
@@ -65,11 +76,21 @@ def scan(
     line is waived by a comment `cas: allow-secret` on it; findings that were looked at are waived by a baseline, which
     holds fingerprints only and can be kept in git (setting secret_baseline). Links inside folders, and the folders .git
     and .cas, are left out.
+
+    With --all every file and run of the store is scanned, and the runs, branches and tags that hold a finding are
+    listed; `cas purge` takes such a file out.
     """
+    session = ctx.ensure_object(Session)
+    if everything:
+        if paths or baseline or write_baseline or sarif:
+            raise typer.BadParameter("--all scans the store; leave out paths, --baseline and --sarif")
+        _scan_store(session, fresh=fresh)
+        return
+    if not paths or fresh:
+        raise typer.BadParameter("--fresh goes with --all" if fresh else "name files or folders, or --all")
     from cas.secretscan import SecretScanner
     from cas.secretscan import write_baseline as write_baseline_file
 
-    session = ctx.ensure_object(Session)
     config = session.settings.config
     if write_baseline is not None or baseline is not None:
         config = config.replace(secret_baseline=None if write_baseline is not None else baseline)
@@ -81,6 +102,46 @@ def scan(
     _show(session, found, len(files), sarif=sarif, baseline=write_baseline)
     if found and write_baseline is None:
         raise typer.Exit(failures.SECRET_DETECTED)
+
+
+def _scan_store(session: Session, *, fresh: bool) -> None:
+    from cli.figures import count_text, size_text
+
+    output = session.output
+    with session.open_for_writing() as store, output.progress() as progress:
+        report = store.scan_all(fresh=fresh, progress=progress)
+    if session.as_json:
+        output.document(report.as_dict())
+    else:
+        _show_located(output, report)
+        output.note(
+            f"{count_text(report.run_count, 'commit')}, {count_text(report.blob_count, 'file')} scanned "
+            f"({size_text(report.byte_count)}), {report.known_count} known clean, "
+            f"{count_text(len(report.located), 'finding')}"
+        )
+        if report.located:
+            output.note("next: rotate each credential, then `cas purge --secret FINGERPRINT --dry-run`")
+    if report.unreadable:
+        raise typer.Exit(failures.DAMAGED)
+    if report.located:
+        raise typer.Exit(failures.SECRET_DETECTED)
+
+
+def _show_located(output: Output, report: RescanReport) -> None:
+    from cli.output import Cell
+
+    for item in report.located:
+        finding = item.finding
+        output.line(
+            Cell(f"{finding.name}:{finding.line}:{finding.column}", "name"),
+            f": {finding.description} [{finding.rule}] {finding.fingerprint}",
+        )
+        for run in item.runs:
+            tags = run["tags"]
+            named = ", ".join(map(str, tags)) if isinstance(tags, list) else ""
+            output.line(f"  {run['branch']} {str(run['commit_sha'])[:12]} {named} ({run['export_state']})")
+    for what in report.unreadable:
+        output.warn(f"{what} could not be read, so it was not scanned; `cas verify` tells more")
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

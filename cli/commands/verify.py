@@ -1,11 +1,12 @@
 """``cas verify``: does the store hold what it acknowledged?
 
-Invariant: changes nothing, except that a full verify that finds nothing lifts the suspect mark.
+Invariant: changes nothing, except that a complete verify that finds nothing lifts the suspect mark, and that --heal
+does what it says.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +18,13 @@ from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from cas.check import Fault, Report
+    from cas.heal import Healing, Wanted
     from cli.output import Output
+
+    Source = Callable[[Wanted], Iterable[bytes] | None]
 
 app = new_verb("verify")
 
@@ -28,7 +32,10 @@ app = new_verb("verify")
 @app.command(
     cls=VerbCommand,
     epilog=examples(
-        "cas verify", "cas verify --full", "cas verify --sample 5% --max-duration 60s", "cas verify --json"
+        "cas verify",
+        "cas verify --full",
+        "cas verify --sample 5% --max-duration 60s",
+        "cas verify --heal --from /mnt/backup/cas-2026-01-31",
     ),
 )
 def verify(
@@ -37,7 +44,7 @@ def verify(
         bool,
         typer.Option(
             "--full",
-            help="Everything, from the disk and not from memory; lifts the mark of a failed write when all is well.",
+            help="Everything, from the disk and not from memory, as is done in any case after a failed write.",
         ),
     ] = False,
     sample: Annotated[
@@ -57,6 +64,18 @@ def verify(
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", help="Choose another sample; the same N picks the same.")
     ] = 0,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, metavar="N", help="How many read at the same time."),
+    ] = None,
+    heal: Annotated[
+        bool,
+        typer.Option("--heal", help="First mend what is damaged, from --from and the git repository."),
+    ] = False,
+    copies: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="DIR", help="With --heal: a backup or another store. Repeatable."),
+    ] = None,
 ) -> None:
     """Check that the store holds what it acknowledged.
 
@@ -65,48 +84,72 @@ def verify(
     the runs it touches. Whether git holds the same is checked by `cas export verify`.
     """
     session = ctx.ensure_object(Session)
-    if full and (sample < 1 or max_duration is not None):
-        raise typer.BadParameter("--full checks everything; leave out --sample and --max-duration")
-    if full:
-        _forget_cached_pages(session.settings.config.store_dir)
+    if (full or heal) and (sample < 1 or max_duration is not None):
+        raise typer.BadParameter(
+            "--full and --heal look at everything; leave out --sample and --max-duration"
+        )
+    if copies and not heal:
+        raise typer.BadParameter("--from belongs to --heal")
+    healing = _heal(session, copies or [], threads) if heal else None
     with session.open_for_reading() as store:
+        if full:
+            store.environment.drop_cached()
         with session.output.progress() as progress:
-            report = store.verify(sample=sample, max_duration_s=max_duration, seed=seed, progress=progress)
-        lifted, suspect = _settle_mark(store.environment.directory, report, full=full)
-        if lifted:
-            store.environment.clear_suspect()
+            report = store.verify(
+                sample=sample, max_duration_s=max_duration, seed=seed, threads=threads, progress=progress
+            )
+        suspect = store.environment.suspect_mark() is not None
     if session.as_json:
-        session.output.document({**report.as_dict(), "suspect": suspect})
+        healed = {} if healing is None else {"healing": healing.as_dict()}
+        session.output.document({**report.as_dict(), "suspect": suspect, **healed})
     else:
-        _show(session.output, report, lifted=lifted, suspect=suspect)
+        if healing is not None:
+            _show_healing(session.output, healing)
+        _show(session.output, report, suspect=suspect)
     if not report.ok:
         raise typer.Exit(failures.DAMAGED)
 
 
-def _forget_cached_pages(store_dir: Path) -> None:
-    """Ask the kernel to drop the data file from memory, so that what is read is what the disk holds."""
-    from cas.lmdbenv import DATA_FILE
+def _heal(session: Session, copies: Sequence[Path], threads: int | None) -> Healing:
+    """Mend the store from copies of it, and from the git repository if there is one."""
+    from cas import ArtifactStore, GitCommandFailedError
+    from cas.heal import store_source
+    from gitexport.healing import git_source
+    from gitexport.options import git_options
+    from gitexport.repository import GitRepository
 
-    path = store_dir / DATA_FILE
-    if not path.exists() or not hasattr(os, "posix_fadvise"):
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(session.open_for_writing(scans=False))
+        config = store.config.replace(git_signing_key=None)
+        sources: list[Source] = []
+        for path in copies:
+            copy = ArtifactStore(config.replace(store_path=path), read_only=True, create=False)
+            sources.append(store_source(opened.enter_context(copy).environment))
+        try:
+            sources.append(git_source(GitRepository.open(config.repo_path, git_options(config))))
+        except GitCommandFailedError as error:
+            session.output.note(f"git is not asked: {error.message}")
+        with session.output.progress() as progress:
+            return store.heal(sources, threads=threads, progress=progress)
+
+
+def _show_healing(output: Output, healing: Healing) -> None:
+    from cli.figures import count_text, list_of
+    from cli.output import Cell
+
+    if not healing.damaged:
+        output.line("nothing had to be mended")
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
+    output.line(
+        f"mended {len(healing.healed):,} of {count_text(len(healing.damaged), 'damaged file')}, "
+        f"and {count_text(healing.repaired, 'row')} of the catalog"
+    )
+    for item in healing.lost:
+        runs = ", ".join(map(str, list_of(item["runs"])))
+        output.line(Cell("lost: ", "bad"), f"{str(item['digest'])[:12]} of {runs}")
 
 
-def _settle_mark(directory: Path, report: Report, *, full: bool) -> tuple[bool, bool]:
-    """Return whether the suspect mark is to be lifted, and whether it stays."""
-    from cas.lmdbenv import SUSPECT_FILE
-
-    marked = (directory / SUSPECT_FILE).exists()
-    lifted = marked and full and report.ok and report.complete
-    return lifted, marked and not lifted
-
-
-def _show(output: Output, report: Report, *, lifted: bool, suspect: bool) -> None:
+def _show(output: Output, report: Report, *, suspect: bool) -> None:
     from cli.figures import count_text, size_text
     from cli.output import Cell
 
@@ -121,10 +164,14 @@ def _show(output: Output, report: Report, *, lifted: bool, suspect: bool) -> Non
         output.line(Cell("damaged: ", "bad"), f"{count_text(len(report.faults), 'fault')} in {checked}")
         _show_faults(output, report.faults)
         output.note(
-            "next: restore a copy of the store, or put the same files in again; "
-            "`cas export verify` tells what git has"
+            "next: `cas verify --heal` mends from git and, with --from, from a backup; "
+            "committing the same files again mends as well"
         )
-    if lifted:
+    if report.purged:
+        output.line(
+            f"{count_text(len(report.purged), 'file')} purged on purpose; what refers to them cannot be read"
+        )
+    if report.mark_lifted:
         output.line("the mark of an earlier failed write is lifted; commits are accepted again")
     if suspect:
         output.warn("an earlier write failed, so commits are refused until `cas verify --full` finds nothing")

@@ -7,17 +7,16 @@ import dataclasses
 import io
 import json
 import random
+import shutil
 import string
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from cli.app import main
 from cli.session import Session
 
-ROOT = Path(__file__).parent.parent.parent
 NOW_NS = 1_767_225_600_000_000_000  # 2026-01-01 00:00:00 UTC
 
 
@@ -91,7 +90,8 @@ def place(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "80")
-    return folder
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)  # each store takes some 20 MB, and pytest keeps what is left
 
 
 @pytest.fixture

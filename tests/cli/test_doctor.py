@@ -1,5 +1,8 @@
 """`cas doctor`."""
 
+import json
+import os
+
 import pytest
 
 from cas.lmdbenv import SUSPECT_FILE
@@ -53,17 +56,18 @@ def test_doctor_unusable_setting_is_a_result_not_an_error(store, place):
     assert "'nothing'" in checks(ended)["settings"]["detail"]
 
 
-def test_doctor_without_git_fails_and_says_what_still_works(store, monkeypatch, tmp_path):
-    from gitexport.git import git_version
-
-    git_version.cache_clear()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    try:
-        found = checks(store("doctor", "--json"))
-    finally:
-        git_version.cache_clear()
+def test_doctor_without_git_fails_and_the_rest_goes_on(store, spawn, tmp_path):
+    environ = {**os.environ, "PATH": str(tmp_path)}
+    process = spawn("doctor", "--json", env=environ)
+    out, _ = process.communicate(timeout=60)
+    found = {check["check"]: check for check in json.loads(out)["checks"]}
+    assert process.returncode == 11
     assert found["git"]["status"] == "fail"
     assert found["store"]["status"] == "ok"
+    for words in ((), ("stats",), ("export", "status")):
+        process = spawn(*words, env=environ)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
 
 
 @pytest.mark.parametrize(

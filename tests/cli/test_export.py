@@ -1,6 +1,7 @@
 """`cas export`, its status and its proof."""
 
 import fcntl
+import signal
 
 import pytest
 
@@ -137,3 +138,20 @@ def test_export_switch_after_the_further_command_counts(repository, commit, plac
     (place / "elsewhere").mkdir()
     assert repository("export", "status", "--store", "elsewhere").code == 3
     assert repository("export", "--store", "elsewhere", "status").code == 3
+
+
+def test_export_follow_exports_what_comes_and_ends_clean_on_sigterm(repository, commit, spawn, git):
+    made = commit()
+    process = spawn("export", "--follow", "--interval", "1h", text=True)
+    try:
+        assert "exported 1 commit" in process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    assert git("rev-parse", made["branch"], folder="remote.git") == made["commit_sha"]
+
+
+def test_export_follow_takes_no_selection(repository):
+    assert repository("export", "--follow", "--limit", "1").code == 2

@@ -55,11 +55,17 @@ def story(store, commit, clock, place):
 
 def still(text, place):
     """Return a screen with whatever differs between machines and versions of the format made the same."""
-    text = text.replace(str(place), "/place")
+    text = text.replace(str(place), "/place").replace(
+        "[FILE]...", "[FILE]"
+    )  # older typers leave out the dots
     text = re.sub(r"\b(?=\d*[a-f])[0-9a-f]{12,64}\b", lambda found: DIGITS[: len(found[0])], text)
     text = re.sub(r"[\d.]+ [KMGT]iB free", "100.0 GiB free", text)
     return re.sub(
-        r"^(file content|index|store file) .*$|(?<=distinct files), .*$", r"\1 ...", text, flags=re.MULTILINE
+        r"^(file content|index|store file|commit time|growth) .*$"
+        r"|(?<=distinct files), .*$",
+        r"\1 ...",
+        text,
+        flags=re.MULTILINE,
     )
 
 

@@ -46,18 +46,54 @@ def test_verify_damaged_store_names_the_fault_and_ends_with_its_code(store, comm
     assert store("cat", "latest", "trades.csv").code == 7
 
 
-def test_verify_full_lifts_the_mark_of_a_failed_write(store, commit, place):
+@pytest.mark.parametrize("words", [(), ("--full",)])
+def test_verify_complete_lifts_the_mark_of_a_failed_write(store, commit, place, words):
     commit()
     mark = place / ".cas" / SUSPECT_FILE
     mark.write_text("a write failed\n")
-    assert "commits are refused" in store.ok("verify").err
+    assert "commits are refused" in store.ok("verify", "--sample", "50%").err
     assert mark.exists()
     refused = store("revert", "corr_abc123")
     assert refused.code == 6
     assert "cas verify --full" in refused.err
-    assert "lifted" in store.ok("verify", "--full").out
+    assert "lifted" in store.ok("verify", *words).out
     assert not mark.exists()
     store.ok("revert", "corr_abc123")
+
+
+@pytest.fixture
+def damaged(store, commit, place):
+    """A store with a backup beside it, in which one file was damaged since."""
+    from cas.codec import deflate
+
+    commit("abc123", content="".join(f"{number},{number * 7919 % 1000}\n" for number in range(500)))
+    store.ok("backup", "copy")
+    damage(place, deflate((place / "trades.csv").read_bytes()))
+    return store
+
+
+def test_verify_heal_mends_from_a_backup(damaged, place):
+    ended = damaged.ok("verify", "--heal", "--from", "copy")
+    assert "mended 1 of 1 damaged file" in ended.out
+    assert damaged.ok("cat", "latest", "trades.csv").out_bytes == (place / "trades.csv").read_bytes()
+
+
+def test_verify_heal_mends_from_git(store, commit, place, git):
+    from cas.codec import deflate
+
+    commit("abc123", content="".join(f"{number},{number * 7919 % 1000}\n" for number in range(500)))
+    git("init", "-q")
+    store.ok("export", "--no-push")
+    damage(place, deflate((place / "trades.csv").read_bytes()))
+    assert "mended 1 of 1" in store.ok("verify", "--heal").out
+
+
+def test_verify_heal_that_finds_no_source_names_the_runs(damaged):
+    ended = damaged("verify", "--heal")
+    assert ended.code == 7
+    assert "lost: " in ended.out
+    assert "abc123@1" in ended.out
+    assert damaged("verify", "--heal", "--json").json["healing"]["lost"][0]["runs"] == ["abc123@1"]
 
 
 @pytest.mark.parametrize("words", [("--sample", "50%"), ("--max-duration", "60s"), ("--sample", "0.5")])
@@ -74,6 +110,8 @@ def test_verify_part_of_a_store_is_accepted(store, commit, words):
         ("--sample", "x"),
         ("--max-duration", "soon"),
         ("--full", "--sample", "5%"),
+        ("--heal", "--sample", "5%"),
+        ("--from", "copy"),
     ],
 )
 def test_verify_unusable_quantity_is_a_usage_error(store, words):

@@ -16,7 +16,7 @@ import pytest
 
 from cas.errors import ConfigError, GitCommandFailedError
 from gitexport.git import GitOptions, run_git
-from gitexport.push import GroupOutcome, PushState, RefGroup, push
+from gitexport.push import HTTP_MAX_REFS, GroupOutcome, PushState, RefGroup, push
 from gitexport.refs import RefChange, update_refs
 from gitexport.repository import GitRepository
 
@@ -533,6 +533,14 @@ def test_http_takes_groups_and_refuses_one(local, remote, web):
     report = run(local, web.url, groups)
     assert states(report) == dict.fromkeys(range(6), PUSHED) | {2: REJECTED}
     assert held(remote) == refs_of(groups[:2] + groups[3:])
+
+
+def test_http_push_of_many_refs_is_cut_smaller(local, remote, web):
+    oid = make_groups(local, 1)[0].refs[0][1]
+    groups = [RefGroup(number, ((f"refs/tags/t{number}", oid),)) for number in range(HTTP_MAX_REFS + 1)]
+    report = run(local, web.url, groups, max_refs=10_000)
+    assert report.count(PUSHED) == HTTP_MAX_REFS + 1
+    assert report.push_count == 2
 
 
 def test_http_that_loses_the_answer_is_asked(local, remote, web, clock):

@@ -75,7 +75,7 @@ def placeholders(m: Maker):
         "your_password_here",
         "replace-me",
         "...",
-        "TODO",
+        "todo".upper(),
         "example",
         "my-example-key",
         "insert-key-here",

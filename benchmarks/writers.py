@@ -1,0 +1,237 @@
+"""How many runs per second do 1 to 16 writers commit into one store, and does any of them ever fail?
+
+Each cell is a store of its own that gets the same real runs, divided among its writers: processes that wait for one
+start signal, or threads of one process. Flush times above zero are added by a preloaded library to the disk's own.
+After each cell the store is counted: a run that is missing or doubled is a failure like an error raised by a commit.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks import slowflush
+from benchmarks.plan import PROJECT
+from benchmarks.runs import StoredRun, real_runs
+from benchmarks.samples import summary_ms
+from benchmarks.tables import Table, figure
+from cas import ArtifactStore, ArtifactStoreConfig
+from cas.errors import ArtifactStoreError
+from cas.secretscan import SecretScanner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.plan import Plan
+
+# writers, extra milliseconds of each flush, runs in all, rounds
+_EXTENT: Final[dict[str, tuple[tuple[int, ...], tuple[float, ...], int, int]]] = {
+    "tiny": ((2,), (0, 1), 4, 1),
+    "quick": ((1, 4), (0, 5), 48, 1),
+    "full": ((1, 2, 4, 8, 16), (0, 1, 5), 240, 2),
+}
+_WARM_RUNS_COUNT: Final = 1  # each writer's first commit opens and allocates
+_MAX_ERRORS_KEPT: Final = 5
+
+
+def measure(plan: Plan) -> dict[str, Any]:
+    """Return the figures of this benchmark."""
+    writers_counts, flushes_ms, runs_count, rounds_count = _EXTENT[plan.size]
+    most = max(writers_counts)
+    runs = real_runs(runs_count + most * _WARM_RUNS_COUNT, plan.data)
+    library, reason = slowflush.build(plan.fresh("slowflush"))
+    flushes_ms = flushes_ms if library else (0,)
+    cells = [
+        (kind, flush_ms, count)
+        for flush_ms in flushes_ms
+        for kind in ("processes", "threads")
+        for count in writers_counts
+    ]
+    rounds: dict[tuple[str, float, int], list[dict[str, Any]]] = {cell: [] for cell in cells}
+    for number in range(rounds_count):
+        for cell in cells if number % 2 == 0 else reversed(cells):
+            rounds[cell].append(_cell(plan, runs, cell, library))
+    return {
+        "parameters": {
+            "runs_count": runs_count,
+            "rounds_count": rounds_count,
+            "sync_mode": "full",
+            "input": "paths, in the page cache",
+        },
+        "cells": [_figures(cell, results) for cell, results in rounds.items()],
+        "skipped": [{"name": "slow flushes", "reason": reason, "install": "install gcc"}] if reason else [],
+    }
+
+
+def _cell(
+    plan: Plan, runs: Sequence[StoredRun], cell: tuple[str, float, int], library: Path | None
+) -> dict[str, Any]:
+    kind, flush_ms, count = cell
+    folder = plan.fresh(f"{kind}-{count}-{flush_ms:g}ms")
+    processes_count, threads_count = (count, 1) if kind == "processes" else (1, count)
+    with ArtifactStore(ArtifactStoreConfig(repo_path=folder)):
+        pass  # made before the writers start, as creation is not what is asked
+    counted = runs[: len(runs) - len(runs) % count]
+    orders = [folder / f"orders-{number}.json" for number in range(processes_count)]
+    for number, order in enumerate(orders):
+        mine = counted[number::processes_count]
+        calls = [{**run.as_call(), "files": [str(path) for path in run.paths]} for run in mine]
+        order.write_text(json.dumps({"folder": str(folder), "threads": threads_count, "calls": calls}))
+    environment = slowflush.environment(library, flush_ms)
+    results = _run_writers(orders, environment)
+    with ArtifactStore(ArtifactStoreConfig(repo_path=folder), create=False) as store:
+        kept_count = len({record["correlation_id"] for record in store.list_artifacts(limit=10_000)})
+        rows_count = int(str(store.stats()["manifests"]))
+    samples_s = [sample for result in results for sample in result["samples_s"]]
+    began_s = min(result["began_s"] for result in results)
+    return {
+        "runs_per_s": len(samples_s) / (max(result["ended_s"] for result in results) - began_s),
+        "samples_s": samples_s,
+        "errors": [error for result in results for error in result["errors"]],
+        "lost_count": len(counted) - kept_count,
+        "doubled_count": rows_count - kept_count,
+    }
+
+
+def _run_writers(orders: Sequence[Path], environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Start one process for each order, let them begin together, and return what they tell."""
+    command = [sys.executable, "-m", "benchmarks.writers"]
+    processes = [
+        subprocess.Popen(
+            [*command, str(order)],
+            cwd=PROJECT,
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for order in orders
+    ]
+    try:
+        for process in processes:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise RuntimeError("a writer process did not start")
+        # Written to all before any is waited for: communicate() waits.
+        for process in processes:
+            if process.stdin is not None:
+                process.stdin.write("go\n")
+                process.stdin.flush()
+        return [json.loads(process.communicate()[0]) for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def _figures(cell: tuple[str, float, int], results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    kind, flush_ms, count = cell
+    errors = [error for result in results for error in result["errors"]]
+    return {
+        "kind": kind,
+        "writers_count": count,
+        "added_flush_ms": flush_ms,
+        "runs_per_s": round(statistics.median(result["runs_per_s"] for result in results), 1),
+        "runs_per_s_by_round": [round(result["runs_per_s"], 1) for result in results],
+        "failed_count": len(errors),
+        "lost_count": sum(result["lost_count"] for result in results),
+        "doubled_count": sum(result["doubled_count"] for result in results),
+        "errors": errors[:_MAX_ERRORS_KEPT],
+        "latency": {
+            name: value
+            for name, value in summary_ms([s for result in results for s in result["samples_s"]]).items()
+            if name != "runs_per_s"
+        },
+    }
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """Return one table for each kind of writer and flush time."""
+    made = []
+    for kind, flush_ms in dict.fromkeys((cell["kind"], cell["added_flush_ms"]) for cell in result["cells"]):
+        cells = [
+            cell for cell in result["cells"] if (cell["kind"], cell["added_flush_ms"]) == (kind, flush_ms)
+        ]
+        rows = [
+            [
+                figure(cell["writers_count"]),
+                figure(cell["runs_per_s"]),
+                figure(cell["runs_per_s"] / cells[0]["runs_per_s"]),
+                figure(cell["latency"]["p50_ms"]),
+                figure(cell["latency"]["p99_ms"]),
+                figure(cell["failed_count"] + cell["lost_count"] + cell["doubled_count"]),
+            ]
+            for cell in cells
+        ]
+        heads = [kind, "runs/s", "x one", "p50 ms", "p99 ms", "failed, lost or doubled"]
+        title = (
+            f"{kind.capitalize()}, the disk's own flush time"
+            if flush_ms == 0
+            else f"{kind.capitalize()}, {flush_ms:g} ms added to each flush"
+        )
+        made.append(Table(title, heads, rows))
+    return made
+
+
+def write_runs(order: Path) -> dict[str, Any]:
+    """Commit what an order says with as many threads as it says; the body of a writer process."""
+    told = json.loads(order.read_text())
+    threads_count = told["threads"]
+    shares = [told["calls"][number::threads_count] for number in range(threads_count)]
+    start = threading.Barrier(threads_count + 1)
+    SecretScanner().warm()  # for the whole process; otherwise it would fall into the first counted commits
+    with (
+        ArtifactStore(ArtifactStoreConfig(repo_path=Path(told["folder"])), create=False) as store,
+        ThreadPoolExecutor(threads_count) as pool,
+    ):
+        tasks = [pool.submit(_commit_share, store, share, start) for share in shares]
+        start.wait()
+        print("ready", flush=True)
+        sys.stdin.readline()
+        start.wait()
+        parts = [task.result() for task in tasks]
+    return {
+        "began_s": min(part["began_s"] for part in parts),
+        "ended_s": max(part["ended_s"] for part in parts),
+        "samples_s": [sample for part in parts for sample in part["samples_s"]],
+        "errors": [error for part in parts for error in part["errors"]],
+    }
+
+
+def _commit_share(
+    store: ArtifactStore, calls: Sequence[dict[str, Any]], start: threading.Barrier
+) -> dict[str, Any]:
+    samples_s: list[float] = []
+    errors: list[str] = []
+    for call in calls[:_WARM_RUNS_COUNT]:
+        _commit(store, call, errors)
+    start.wait()
+    start.wait()
+    # One clock for all processes of the machine, so that the first start and the last end can be compared.
+    began_s = time.clock_gettime(time.CLOCK_MONOTONIC)
+    for call in calls[_WARM_RUNS_COUNT:]:
+        begun_s = time.perf_counter()
+        if _commit(store, call, errors):
+            samples_s.append(time.perf_counter() - begun_s)
+    ended_s = time.clock_gettime(time.CLOCK_MONOTONIC)
+    return {"began_s": began_s, "ended_s": ended_s, "samples_s": samples_s, "errors": errors}
+
+
+def _commit(store: ArtifactStore, call: dict[str, Any], errors: list[str]) -> bool:
+    try:
+        store.commit_artifacts(**call)
+    except ArtifactStoreError as error:
+        errors.append(f"{error.kind}: {error.message}")
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    print(json.dumps(write_runs(Path(sys.argv[1]))))

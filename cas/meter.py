@@ -1,0 +1,173 @@
+"""The meter: counts of this process that have no transaction of their own, until one takes them along.
+
+How long a commit took is known only after its flush, and a refused commit writes nothing; so both wait here and are
+written with the next commit of this process, with `Meter.flush`, or when the store is closed. Invariant: no commit
+waits for a flush of its own on their behalf. A kill loses what waits here, never the count of a commit that was
+stored. Thread-safe; one per process and environment; a forked child begins with an empty one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Final
+
+from cas import metrics
+from cas.errors import ArtifactStoreError, InvalidInputError, SecretDetectedError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from cas.lmdbenv import Environment, WriteTransaction
+    from cas.metrics import Counts
+
+# A process whose commits are all done by another one would never write what waits; from this many on it does.
+MOST_WAITING: Final = 256
+_HOURS_PER_DAY: Final = 24
+
+
+class Meter:
+    """What waits to be counted.
+
+    Args:
+        environment: The open store.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._find_environment = weakref.ref(environment)  # the registry below must not keep it alive
+        self._lock = threading.Lock()
+        self._waiting: dict[int, Counts] = {}
+        self._waiting_count = 0
+        self._sized_hour = -1
+
+    @property
+    def is_pressing(self) -> bool:
+        """True when so much waits that the next commit should be written by this process itself."""
+        return self._waiting_count >= MOST_WAITING
+
+    def note(self, now_us: int, counts: Mapping[str, int]) -> None:
+        """Add counts to what waits."""
+        with self._lock:
+            metrics.merge(self._waiting.setdefault(metrics.hour_of(now_us), {}), counts)
+            self._waiting_count += 1
+
+    def note_failure(self, now_us: int, error: BaseException) -> None:
+        """Count a commit that was refused or failed."""
+        if isinstance(error, SecretDetectedError):
+            self.note(now_us, {"secret_refusals": 1, "secret_detections": max(1, len(error.findings))})
+        else:
+            self.note(now_us, {f"commit_failures.{_reason(error)}": 1})
+
+    @contextlib.contextmanager
+    def failures(self, now_us: Callable[[], int]) -> Generator[None]:
+        """Count the call in the block if it fails."""
+        try:
+            yield
+        except Exception as error:
+            self.note_failure(now_us(), error)
+            raise
+
+    @contextlib.contextmanager
+    def lent(self, now_us: int, keep_days: int) -> Generator[Callable[[WriteTransaction], None]]:
+        """Give what waits to the transaction that the block commits, and take it back when it was not written.
+
+        Yields:
+            A function to be called in the transaction; a repeated call in another transaction is fine.
+        """
+        taken = self._take(now_us)
+        written = False
+
+        def write(transaction: WriteTransaction) -> None:
+            nonlocal written
+            for hour, counts in taken.items():
+                metrics.add(transaction, hour * metrics.HOUR_US, counts)
+            if any(metrics.FILE_BYTES in counts for counts in taken.values()):  # once an hour
+                metrics.fold(transaction, now_us, keep_days * _HOURS_PER_DAY)
+            written = True
+
+        try:
+            yield write
+        except Exception:
+            written = False
+            raise
+        finally:
+            if not written:
+                self._give_back(taken)
+
+    def flush(self, keep_days: int) -> bool:
+        """Write what waits in a transaction of its own; tell whether there was anything.
+
+        Raises:
+            StorageError: The disk refused; it goes on waiting.
+        """
+        with self._lock:
+            if not self._waiting:
+                return False
+            now_us = (
+                max(self._waiting) * metrics.HOUR_US
+            )  # no look at the clock, which a caller may have counted
+        with self.lent(now_us, keep_days) as write, self._environment().write() as transaction:
+            write(transaction)
+        return True
+
+    def _environment(self) -> Environment:
+        environment = self._find_environment()
+        if environment is None:
+            raise StorageError("the store is closed")
+        return environment
+
+    def _take(self, now_us: int) -> dict[int, Counts]:
+        with self._lock:
+            taken, self._waiting, self._waiting_count = self._waiting, {}, 0
+            hour = metrics.hour_of(now_us)
+            if hour != self._sized_hour:
+                environment = self._environment()
+                with contextlib.suppress(OSError):  # a folder that is gone is told by the transaction
+                    sizes = {
+                        metrics.FILE_BYTES: environment.file_bytes(),
+                        metrics.USED_BYTES: environment.used_bytes(),
+                    }
+                    metrics.merge(taken.setdefault(hour, {}), sizes)
+                    self._sized_hour = hour
+        return taken
+
+    def _give_back(self, taken: dict[int, Counts]) -> None:
+        with self._lock:
+            for hour, counts in taken.items():
+                metrics.merge(self._waiting.setdefault(hour, {}), counts)
+            self._waiting_count += len(taken)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, InvalidInputError):
+        return "invalid_input"
+    if isinstance(error, StorageError):
+        return "storage"
+    return "other" if isinstance(error, ArtifactStoreError) else "unexpected"
+
+
+_registry_lock = threading.Lock()
+_registry: weakref.WeakKeyDictionary[Environment, tuple[int, Meter]] = weakref.WeakKeyDictionary()
+
+
+def meter_of(environment: Environment) -> Meter:
+    """Return the meter of an environment, one for all stores of this process; a forked child gets its own."""
+    known = _registry.get(environment)
+    if known is not None and known[0] == os.getpid():
+        return known[1]
+    with _registry_lock:
+        known = _registry.get(environment)
+        if known is None or known[0] != os.getpid():
+            known = (os.getpid(), Meter(environment))
+            _registry[environment] = known
+        return known[1]
+
+
+def _after_fork_in_child() -> None:
+    global _registry_lock  # noqa: PLW0603  the parent's lock may have been held by a thread that does not exist here
+    _registry_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,63 @@
+"""What is done to a store that nobody has open: making its file smaller, and restoring a backup.
+
+Invariant: a store that is in use is never touched, and an existing one never overwritten.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cas import backup, check
+from cas.errors import StoreSuspectError
+from cas.lmdbenv import SUSPECT_FILE, compact_environment
+
+if TYPE_CHECKING:
+    import os
+
+    from cas.config import ArtifactStoreConfig
+    from cas.records import Record
+
+
+def compact_store(config: ArtifactStoreConfig) -> Record:
+    """Make the store file as small as what it holds; it never shrinks otherwise.
+
+    Reads and writes everything once, and needs that much free space beside the file. Opening the store waits meanwhile.
+    A crash at any point leaves the old file or the new one.
+
+    Args:
+        config: Says which store; this process must not have it open either.
+
+    Returns:
+        ``before_bytes`` and ``after_bytes`` of the file.
+
+    Raises:
+        StateError: Somebody has the store open.
+        StorageError: No store there, not enough room, or the disk refused; the store is as it was.
+    """
+    directory = config.store_dir
+    if (directory / SUSPECT_FILE).exists():
+        raise StoreSuspectError(
+            "an earlier write to this store failed, so its file is not replaced",
+            hint="Run `cas verify --full` first.",
+            subject=str(directory),
+        )
+    before_bytes, after_bytes = compact_environment(directory, map_size_bytes=config.map_size_bytes)
+    return {"before_bytes": before_bytes, "after_bytes": after_bytes}
+
+
+def restore_store(source: str | os.PathLike[str], config: ArtifactStoreConfig) -> Record:
+    """Make a store from a backup, verified before it gets its name; durable on return.
+
+    Args:
+        source: Folder of the backup.
+        config: Says where the store is to be; nothing may be there.
+
+    Returns:
+        ``directory, runs, blobs, bytes``.
+
+    Raises:
+        StorageError: There is no backup, something is where the store is to be, or a disk refused.
+        IntegrityError: The backup is damaged.
+    """
+    return backup.restore(Path(source), config.store_dir, check.verify, map_size_bytes=config.map_size_bytes)

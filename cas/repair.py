@@ -1,0 +1,106 @@
+"""Repair of what is derivable: the catalog, from the manifests.
+
+Invariant: only rows that the manifests give are written, and only rows that no manifest gives are removed; manifests,
+blobs, outbox and receipts are not touched. Works in short transactions, beside writers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Final
+
+from cas import catalog, indexes, manifest, marks, records
+from cas.errors import IntegrityError
+from cas.lmdbenv import Table
+from cas.manifest import RunManifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
+
+_RUNS_PER_TRANSACTION: Final = 100
+_ROWS_PER_TRANSACTION: Final = 1000
+
+
+@dataclasses.dataclass(slots=True)
+class Repair:
+    """How many catalog rows were written, and how many removed."""
+
+    written: int = 0
+    removed: int = 0
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the figures as JSON-able data."""
+        return dataclasses.asdict(self)
+
+
+def repair_catalog(environment: Environment) -> Repair:
+    """Make the catalog what the manifests give; about 100 µs a run.
+
+    Raises:
+        IntegrityError: A manifest is damaged, so that the rows it gives are not known; nothing is removed then.
+        StorageError: The disk refused.
+    """
+    report = Repair()
+    position: int | None = 0
+    while position is not None:
+        with environment.write() as transaction:
+            position = _write_missing(transaction, position, report)
+    start: bytes | None = b""
+    while start is not None:
+        with environment.write() as transaction:
+            start = _remove_strays(transaction, start, report)
+    return report
+
+
+def _write_missing(transaction: WriteTransaction, position: int, report: Repair) -> int | None:
+    rows = catalog.iter_rows(transaction, start=position + 1)
+    batch = [sequence for sequence, _ in itertools.islice(rows, _RUNS_PER_TRANSACTION)]
+    for sequence in batch:
+        for key in _keys_of(transaction, sequence):
+            found = _sequence_at(transaction, key)
+            is_shared = key[:1] in catalog.SHARED_FAMILIES
+            if found is None or found < sequence or (found > sequence and not is_shared):
+                transaction.put(Table.CATALOG, key, catalog.sequence_key(sequence))
+                report.written += 1
+    return batch[-1] if batch else None
+
+
+def _keys_of(transaction: ReadTransaction, sequence: int) -> Iterator[bytes]:
+    """Yield the catalog keys that a manifest has to have."""
+    loaded, row = records.load(transaction, sequence)
+    content = None
+    if isinstance(loaded, RunManifest):
+        content = manifest.content_digest(
+            loaded.workflow_id, loaded.task_id, loaded.prompt_hash, loaded.metadata, loaded.files
+        )
+    hidden = marks.is_hidden(transaction, sequence)
+    for key in catalog.catalog_keys(sequence, loaded, row, content, indexes.maintained(transaction)):
+        if not (hidden and catalog.is_listing_key(key)):
+            yield key
+
+
+def _sequence_at(transaction: ReadTransaction, key: bytes) -> int | None:
+    try:
+        value = transaction.get(Table.CATALOG, key)
+    except IntegrityError:
+        return None
+    return None if value is None or len(value) != catalog.SEQUENCE_BYTES else catalog.sequence_of(value)
+
+
+def _remove_strays(transaction: WriteTransaction, start: bytes, report: Repair) -> bytes | None:
+    """Look at some rows; return where the next ones begin, None at the end."""
+    keys = transaction.scan_keys(Table.CATALOG, start=start)
+    batch = list(itertools.islice(keys, _ROWS_PER_TRANSACTION))
+    given: dict[int, frozenset[bytes]] = {}
+    for key in batch:
+        sequence = _sequence_at(transaction, key)
+        if sequence is not None and sequence not in given:
+            is_there = transaction.has(Table.MANIFESTS, catalog.sequence_key(sequence))
+            given[sequence] = frozenset(_keys_of(transaction, sequence) if is_there else ())
+        if sequence is None or key not in given[sequence]:
+            transaction.delete(Table.CATALOG, key)
+            report.removed += 1
+    return batch[-1] + b"\0" if len(batch) == _ROWS_PER_TRANSACTION else None

@@ -1,0 +1,57 @@
+"""What store and git together know of the commits of a branch.
+
+Invariant: the store is asked first, as it costs no process; it answers for branches that only it moves, where every
+commit stands on the one before. For branches that people move as well, git itself is asked what contains what.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cas import records
+from cas.errors import GitCommandFailedError
+
+if TYPE_CHECKING:
+    from cas import ArtifactStore
+    from gitexport.entries import Entry
+    from gitexport.repository import GitRepository
+
+
+class BranchHistory:
+    """Answers questions about tips that are not where an entry expects them; keeps nothing between calls."""
+
+    def __init__(self, store: ArtifactStore, repository: GitRepository) -> None:
+        self._store = store
+        self._repository = repository
+
+    def holds(self, entry: Entry, tip: str) -> bool:
+        """Tell whether the tip has the entry's commit in its history."""
+        if tip == entry.commit:
+            return True
+        position = self.position(entry.branch, tip)
+        if position is not None and not entry.is_rollback:
+            return position >= entry.sequence
+        try:
+            return self._repository.is_ancestor(entry.commit, tip)
+        except GitCommandFailedError as error:
+            if error.kind != GitCommandFailedError.kind:
+                raise
+            return False  # git does not have one of them, so the tip cannot stand on the commit
+
+    def is_older(self, entry: Entry, tip: str) -> bool:
+        """Tell whether the tip is a commit that the store made on this branch before the entry."""
+        position = self.position(entry.branch, tip)
+        return position is not None and position < entry.sequence
+
+    def is_own(self, commit: str) -> bool:
+        """Tell whether the store can make a commit again."""
+        with self._store.environment.read() as transaction:
+            return records.find_commit(transaction, bytes.fromhex(commit)) is not None
+
+    def position(self, branch: str, commit: str) -> int | None:
+        """Return the sequence of a commit that the store made on a branch (full ref name), or None."""
+        with self._store.environment.read() as transaction:
+            sequence = records.find_commit(transaction, bytes.fromhex(commit))
+            if sequence is None or f"refs/heads/{records.load(transaction, sequence)[0].branch}" != branch:
+                return None
+            return sequence

@@ -1,0 +1,495 @@
+"""Taking over a repository of the replaced system: its branches as runs of the store, under their own commit ids.
+
+Invariant: a branch is imported whole, from its first run to its tip, or not at all, with the reason; ids are those
+git shows, and nothing in the repository changes. Importing again adds only what is new. The secret gate stands here
+as everywhere: a branch with a finding stays out unless that is waived explicitly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cas import blobs, catalog, gitform, indexes, intake, manifest, names, outbox, records, tombstones
+from cas.errors import (
+    ConflictError,
+    GitCommandFailedError,
+    IntegrityError,
+    InvalidInputError,
+    SecretDetectedError,
+)
+from cas.manifest import MANIFEST_FORMAT, ImportedManifest, ManifestRow
+from gitexport import lease
+from gitexport.branchwalk import path_trees, read_history, read_objects
+from gitexport.oldruns import (
+    OldBranch,
+    OldRun,
+    add_trees,
+    parse_branch,
+    parse_commit,
+    parse_metadata,
+    root_of,
+)
+from gitexport.oldtags import TagBook
+from gitexport.options import git_options
+from gitexport.repository import GitRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from cas import ArtifactStore
+    from cas.intake import Intake
+    from cas.lmdbenv import ReadTransaction, WriteTransaction
+    from cas.secretscan import Finding
+    from gitexport.oldruns import OldMetadata
+    from gitexport.oldtags import OldTag
+
+SecretPolicy = Literal["refuse", "allow"]
+
+_GROUP_COMMITS = 100  # commits whose files are in memory and in one transaction at a time
+_HELD_BYTES = 64 * 1024 * 1024  # contents of a group beyond this wait in files
+_TRIES = 3
+
+
+@dataclasses.dataclass(slots=True)
+class ImportSummary:
+    """What an import took over and what it left out.
+
+    Attributes:
+        branches: Branches with commits taken over in this import.
+        commits: Commits taken over.
+        present: Commits that the store had already.
+        files: Files taken over.
+        raw_bytes: Their content, in bytes.
+        refused: One dictionary per branch left out: ``branch, reason``.
+        findings: What the secret gate found: ``branch, name, line, rule``; never the value.
+        remarks: Oddities that were taken as they are: ``branch, commit, remark``.
+        dry_run: True when nothing was written.
+        duration_s: Seconds.
+    """
+
+    branches: int = 0
+    commits: int = 0
+    present: int = 0
+    files: int = 0
+    raw_bytes: int = 0
+    refused: list[dict[str, str]] = dataclasses.field(default_factory=list[dict[str, str]])
+    findings: list[dict[str, object]] = dataclasses.field(default_factory=list[dict[str, object]])
+    remarks: list[dict[str, str]] = dataclasses.field(default_factory=list[dict[str, str]])
+    dry_run: bool = False
+    duration_s: float = 0.0
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the summary as JSON-able data."""
+        return dataclasses.asdict(self)
+
+
+def import_repository(
+    store: ArtifactStore,
+    repository: Path | None = None,
+    *,
+    branches: Sequence[str] | None = None,
+    on_secret: SecretPolicy = "refuse",  # noqa: S107  a policy, no password
+    dry_run: bool = False,
+    wait_s: float | None = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> ImportSummary:
+    """Take over the branches ``<branch_prefix>/<workflow>/<task>`` of a repository with all their runs.
+
+    Commits keep their ids, so old tags, rollbacks and queries work, and new runs continue these branches. Each branch
+    is durable when its part of the import is done; a killed import is completed by the next one.
+
+    Args:
+        store: An open store.
+        repository: The repository; None means the store's ``repo_path``. Later exports should go to it as well.
+        branches: Only these; None means all below the store's ``branch_prefix``.
+        on_secret: ``refuse`` leaves out a branch in which the secret gate finds something, ``allow`` takes it and
+            reports.
+        dry_run: Read and scan everything, write nothing.
+        wait_s: Seconds to wait for an exporter at work; None waits without a limit.
+        progress: Called with ``import``, commits done, commits in all.
+
+    Raises:
+        GitCommandFailedError: git is missing or failed, or there is no repository.
+        ConflictError: The repository uses another object format.
+        InvalidInputError: A branch that was named does not exist or has another form.
+        LeaseHeldError: An exporter is at work.
+        StorageError: A disk refused.
+    """
+    started_s = time.monotonic()
+    git = GitRepository.open(repository or store.config.repo_path, git_options(store.config))
+    if git.object_format != store.object_format:
+        raise ConflictError(
+            f"{git.path} uses {git.object_format} ids, the store {store.object_format}",
+            hint="Create a store with object_format set to the repository's.",
+            subject=str(git.path),
+        )
+    with lease.hold(store.environment.directory, wait_s):
+        work = _Import(store, git, on_secret, progress, dry_run=dry_run)
+        work.run(branches)
+    work.summary.duration_s = time.monotonic() - started_s
+    return work.summary
+
+
+class _BlobGoneError(Exception):
+    """A blob that was there during the preparation is gone."""
+
+
+class _Refused(Exception):  # noqa: N818  the name says what it does to a branch
+    """A branch cannot be imported; carries the reason."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A commit with its files taken in."""
+
+    run: OldRun
+    said: OldMetadata
+    metadata_file: bytes
+    taken: Intake
+
+
+class _Import:
+    """One import; owned by one thread, which holds the lease."""
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        git: GitRepository,
+        on_secret: SecretPolicy,
+        progress: Callable[[str, int, int], None] | None,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self.summary = ImportSummary(dry_run=dry_run)
+        self._store = store
+        self._git = git
+        self._refuses_secrets = on_secret != "allow"  # noqa: S105  a policy, no password
+        self._progress = progress
+        self._gate = intake.Gate.build(store.config, intake.build_scanner(store.config), store.object_format)
+        self._tags = TagBook(git.list_refs(["refs/tags"], peeled=True))
+        self._shown: Mapping[str, str] | None = None
+        self._done = self._total = 0
+
+    def run(self, branches: Sequence[str] | None) -> None:
+        """Import branch by branch."""
+        tips = self._tips(branches)
+        history = read_history(self._git, [tip for _, tip in tips])
+        chains = [(branch, history.own_commits(tip, branch.folder)) for branch, tip in tips]
+        self._total = sum(len(chain) for _, chain in chains)
+        self._shown = self._remote_refs() if chains and not self.summary.dry_run else None
+        for branch, chain in chains:
+            try:
+                self._import_branch(branch, chain)
+            except _Refused as error:
+                self.summary.refused.append({"branch": branch.name, "reason": str(error)})
+            except (IntegrityError, InvalidInputError, SecretDetectedError) as error:
+                self.summary.refused.append({"branch": branch.name, "reason": error.message})
+
+    def _tips(self, branches: Sequence[str] | None) -> list[tuple[OldBranch, str]]:
+        prefix = self._store.config.branch_prefix
+        found = {
+            name.removeprefix("refs/heads/"): value.oid
+            for name, value in self._git.list_refs([f"refs/heads/{prefix}"]).items()
+        }
+        if branches is not None:
+            for name in branches:
+                if name not in found:
+                    raise InvalidInputError(
+                        f"there is no branch {name!r} below {prefix} in {self._git.path}", subject=name
+                    )
+            found = {name: found[name] for name in branches}
+        tips: list[tuple[OldBranch, str]] = []
+        for name, oid in found.items():
+            branch = parse_branch(name, prefix)
+            if branch is None:
+                reason = f"the name has not the form {prefix}/<workflow>/<task>"
+                self.summary.refused.append({"branch": name, "reason": reason})
+            else:
+                tips.append((branch, oid))
+        return tips
+
+    def _remote_refs(self) -> Mapping[str, str] | None:
+        """Return what the remote shows; None when there is none or it does not answer."""
+        remote = self._store.config.remote_name
+        if remote not in self._git.remotes():
+            return None
+        try:
+            url = self._git.push_url(remote)
+            return self._git.list_remote_refs(url, timeout_s=self._store.config.push_timeout)
+        except (GitCommandFailedError, InvalidInputError):
+            return None  # what is on the remote already is found out by the next push
+
+    def _import_branch(self, branch: OldBranch, chain: Sequence[str]) -> None:
+        if not chain:
+            folder = branch.folder.decode("utf-8", "replace")
+            raise _Refused(f"it never held {names.ARTIFACT_ROOT}/{folder}")
+        with self._store.environment.read() as transaction:
+            known = self._known_count(transaction, branch, chain)
+        self.summary.present += known
+        self._step(known)
+        fresh = chain[known:]
+        if not fresh:
+            return
+        if len(fresh) > _GROUP_COMMITS and self._refuses_secrets:
+            # More than one transaction: look at everything first, so that a finding at the end keeps out the beginning.
+            for group in self._groups(branch, fresh):
+                self._discard(self._prepare_group(branch, group))
+            self.summary.remarks = [item for item in self.summary.remarks if item["branch"] != branch.name]
+        parent = bytes.fromhex(chain[known - 1]) if known else None
+        for group in self._groups(branch, fresh):
+            self._import_group(branch, group, parent, tip=chain[-1])
+            parent = group[-1].commit_oid
+            self._step(len(group))
+        self.summary.branches += 1
+
+    def _known_count(self, transaction: ReadTransaction, branch: OldBranch, chain: Sequence[str]) -> int:
+        """Return how many of a branch's oldest commits the store has; refuse what cannot continue its own history."""
+        own = {
+            records.load(transaction, sequence)[1].commit_oid.hex()
+            for sequence in catalog.branch_sequences(transaction, branch.name)
+        }
+        known = next((index for index, oid in enumerate(chain) if oid not in own), len(chain))
+        if any(oid in own for oid in chain[known:]):
+            raise _Refused("the store holds some of its commits, but not those below them")
+        if known == len(chain):
+            return known  # the store may have gone on since
+        head = catalog.branch_head(transaction, branch.name)
+        tip = None if head is None else records.load(transaction, head)[1].commit_oid.hex()
+        if tip != (chain[known - 1] if known else None):
+            raise _Refused(
+                "the store has runs of its own on this branch, which do not stand on the repository's commits"
+            )
+        return known
+
+    def _groups(self, branch: OldBranch, chain: Sequence[str]) -> Iterator[list[OldRun]]:
+        """Yield a branch's commits with their trees, a group at a time."""
+        for first in range(0, len(chain), _GROUP_COMMITS):
+            oids = chain[first : first + _GROUP_COMMITS]
+            runs = {
+                oid: parse_commit(oid, data)
+                for oid, kind, data in read_objects(self._git, oids)
+                if kind == "commit"
+            }
+            lost = [oid for oid in oids if oid not in runs]
+            if lost:
+                raise _Refused(f"commit {lost[0]} is missing")
+            roots = {root_of(run): {branch.folder} for run in runs.values()}
+            trees = path_trees(self._git, roots.keys(), roots)
+            for run in runs.values():
+                add_trees(run, branch.folder, trees, self._git.object_format)
+            yield [runs[oid] for oid in oids]
+
+    def _prepare_group(self, branch: OldBranch, group: Sequence[OldRun]) -> list[_Prepared]:
+        """Read, scan and compress the files of some commits; nothing of them is visible yet."""
+        wanted = {
+            oid.hex() for run in group for oid in (*run.files.values(), run.metadata_oid) if oid is not None
+        }
+        with tempfile.TemporaryDirectory(
+            prefix="cas-import-", dir=self._store.environment.directory
+        ) as folder:
+            contents = self._read_files(wanted, Path(folder))
+            return [self._prepare(branch, run, contents) for run in group]
+
+    def _discard(self, prepared: Sequence[_Prepared]) -> None:
+        """Remove what large files have left in the store so far."""
+        staged = [
+            blob.staged_segment
+            for item in prepared
+            for blob in item.taken.new_blobs
+            if blob.staged_segment is not None
+        ]
+        if staged:
+            with self._store.environment.write() as transaction:
+                for segment in staged:
+                    blobs.settle_upload(transaction, segment, keep=False)
+
+    def _read_files(self, wanted: set[str], folder: Path) -> dict[str, bytes | Path]:
+        """Return contents by oid; large ones in files, so that memory stays bounded."""
+        contents: dict[str, bytes | Path] = {}
+        held_bytes = 0
+        for stream in self._git.iter_object_bytes(sorted(wanted)):
+            if stream.kind != "blob":
+                raise _Refused(f"file {stream.oid} is {stream.kind}")
+            held_bytes += stream.size_bytes
+            if held_bytes <= _HELD_BYTES and stream.size_bytes <= intake.LARGE_FILE_BYTES:
+                contents[stream.oid] = b"".join(stream)
+                continue
+            held_bytes -= stream.size_bytes
+            path = folder / stream.oid
+            with path.open("xb") as file:
+                for chunk in stream:
+                    file.write(chunk)
+            contents[stream.oid] = path
+        return contents
+
+    def _prepare(self, branch: OldBranch, run: OldRun, contents: Mapping[str, bytes | Path]) -> _Prepared:
+        raw = b""
+        if run.metadata_oid is not None:
+            content = contents[run.metadata_oid.hex()]
+            raw = content if isinstance(content, bytes) else content.read_bytes()
+        said = parse_metadata(
+            None if run.metadata_oid is None else raw, self._store.config.max_metadata_bytes
+        )
+        for remark in (*run.remarks, *([] if said.remark is None else [said.remark])):
+            self.summary.remarks.append(
+                {"branch": branch.name, "commit": run.commit_oid.hex(), "remark": remark}
+            )
+        sources = {name: contents[oid.hex()] for name, oid in run.files.items()}
+        message = run.commit.partition(b"\n\n")[2]
+        taken = self._take_in(branch, sources, {names.METADATA_NAME: raw, "commit message": message})
+        for entry in taken.entries:
+            if entry.oid != run.files[entry.name]:
+                raise IntegrityError(f"git gave other bytes than those of {run.files[entry.name].hex()}")
+        return _Prepared(run, said, raw, taken)
+
+    def _take_in(
+        self, branch: OldBranch, sources: Mapping[str, intake.Content], texts: Mapping[str, bytes]
+    ) -> Intake:
+        environment = self._store.environment
+        try:
+            return intake.take_in(environment, self._gate, sources, texts)
+        except SecretDetectedError as error:
+            self._note_findings(branch, error.findings)
+            if self._refuses_secrets:
+                raise _Refused(error.message) from error
+        # Not remembered as scanned: the next commit with the same file meets the gate again.
+        return intake.take_in(environment, dataclasses.replace(self._gate, scanner=None), sources, texts)
+
+    def _note_findings(self, branch: OldBranch, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            item: dict[str, object] = {
+                "branch": branch.name,
+                "name": finding.name,
+                "line": finding.line,
+                "rule": finding.rule,
+            }
+            if item not in self.summary.findings:
+                self.summary.findings.append(item)
+
+    def _import_group(
+        self, branch: OldBranch, group: Sequence[OldRun], parent: bytes | None, *, tip: str
+    ) -> None:
+        annotated = {
+            tag.oid.hex() for run in group for tag in self._tags.of(run.commit_oid.hex()) if tag.is_annotated
+        }
+        tag_objects = {oid: data for oid, kind, data in read_objects(self._git, annotated) if kind == "tag"}
+        prepared: list[_Prepared] = []
+        for attempt in range(_TRIES):
+            prepared = self._prepare_group(branch, group)
+            if self.summary.dry_run:
+                self._discard(prepared)
+                break
+            try:
+                self._write(branch, prepared, parent, tag_objects, tip=tip)
+                break
+            except BaseException as error:
+                self._discard(prepared)
+                if not isinstance(error, _BlobGoneError):
+                    raise
+                if attempt + 1 == _TRIES:
+                    raise _Refused(
+                        "its files were collected while they were imported; import again"
+                    ) from None
+        self.summary.commits += len(prepared)
+        self.summary.files += sum(len(item.taken.entries) for item in prepared)
+        self.summary.raw_bytes += sum(item.taken.raw_bytes for item in prepared)
+
+    def _write(
+        self,
+        branch: OldBranch,
+        prepared: Sequence[_Prepared],
+        parent: bytes | None,
+        tag_objects: Mapping[str, bytes],
+        *,
+        tip: str,
+    ) -> None:
+        reserve_bytes = sum(len(blob.stream) for item in prepared for blob in item.taken.new_blobs)
+        with self._store.environment.write(reserve_bytes=reserve_bytes) as transaction:
+            for item in prepared:
+                _add_blobs(transaction, item.taken)
+                draft, row = self._manifest(transaction, branch, item, parent, tag_objects)
+                gitform.check_row(draft, row)
+                sequence = catalog.next_sequence(transaction)
+                content = manifest.content_digest(
+                    draft.workflow_id, draft.task_id, draft.prompt_hash, draft.metadata, draft.files
+                )
+                catalog.add(transaction, sequence, draft, row, content, indexes.maintained(transaction))
+                pushed = self._is_on_remote(branch, row, tip)
+                outbox.record_imported(transaction, sequence, self._store.now_us(), pushed=pushed)
+                parent = row.commit_oid
+
+    def _manifest(
+        self,
+        transaction: ReadTransaction,
+        branch: OldBranch,
+        item: _Prepared,
+        parent: bytes | None,
+        tag_objects: Mapping[str, bytes],
+    ) -> tuple[ImportedManifest, ManifestRow]:
+        run = item.run
+        tags: list[OldTag] = []
+        for tag in self._tags.of(run.commit_oid.hex()):
+            owner = catalog.find_tag(transaction, tag.name)
+            if owner is None:
+                tags.append(tag)
+            elif records.load(transaction, owner)[1].commit_oid != run.commit_oid:
+                raise _Refused(f"tag {tag.name} is one of another run of the store")
+            # Else another branch that stands on the same commit has it.
+        correlation_id, revision, prompt_hash = self._tags.identity(
+            transaction, run.commit_oid.hex(), tags, item.said
+        )
+        draft = ImportedManifest(
+            format=MANIFEST_FORMAT,
+            object_format=self._git.object_format,
+            branch=branch.name,
+            parent=parent,
+            author_name=run.author_name,
+            author_email=run.author_email,
+            created_at_us=run.created_at_us,
+            workflow_id=branch.workflow_id,
+            task_id=branch.task_id,
+            correlation_id=correlation_id,
+            revision=revision,
+            prompt_hash=prompt_hash,
+            metadata=item.said.metadata,
+            files=item.taken.entries,
+            with_metadata_file=run.metadata_oid is not None,
+            waivers=item.taken.waivers,
+            commit=run.commit,
+            trees=run.trees,
+            metadata_file=item.metadata_file,
+            tag_objects=tuple(
+                (tag.name, tag_objects[tag.oid.hex()]) for tag in tags if tag.oid.hex() in tag_objects
+            ),
+        )
+        row = ManifestRow(
+            manifest=manifest.encode(draft),
+            commit_oid=run.commit_oid,
+            tree_oid=bytes.fromhex(root_of(run)),
+            tags=tuple((tag.name, tag.oid) for tag in tags),
+        )
+        return draft, row
+
+    def _is_on_remote(self, branch: OldBranch, row: ManifestRow, tip: str) -> bool:
+        if self._shown is None or self._shown.get(f"refs/heads/{branch.name}") != tip:
+            return False
+        return all(self._shown.get(f"refs/tags/{name}") == oid.hex() for name, oid in row.tags)
+
+    def _step(self, count: int) -> None:
+        self._done += count
+        if self._progress is not None and count:
+            self._progress("import", self._done, self._total)
+
+
+def _add_blobs(transaction: WriteTransaction, taken: Intake) -> None:
+    fresh = {blob.digest for blob in taken.new_blobs}
+    for entry in taken.entries:
+        if entry.digest not in fresh and blobs.find_sound(transaction, entry.digest) is None:
+            raise _BlobGoneError
+    if any(tombstones.exists(transaction, digest) for digest in fresh):
+        raise _BlobGoneError  # purged meanwhile: taking it in again tells which file
+    blobs.add(transaction, taken.new_blobs)

@@ -1,0 +1,98 @@
+"""A process that exports in children of its own and kills each before a chosen step; driven by lines of JSON.
+
+A step is a moment at which the disk or a git process may change: opening, writing, syncing, linking, renaming or
+removing a file, starting a process, committing a transaction of the store. They are counted through audit hooks and
+wrappers, so nothing in the product knows of it. Each answer says whether the child was killed or came to its end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import git.cmd  # noqa: F401  loaded once, so that a child costs only its export
+
+from cas import ArtifactStore, ArtifactStoreConfig
+from cas.lmdbenv import environment as environments
+from gitexport import Exporter
+
+_EVENTS = {"os.rename", "os.link", "os.remove", "os.mkdir", "open", "subprocess.Popen"}
+
+
+class Countdown:
+    """Kills the process before its step number ``left``."""
+
+    def __init__(self, left, folders):
+        self.left = left
+        self.folders = folders
+        self.armed = False
+
+    def step(self):
+        if not self.armed:
+            return
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.left -= 1
+
+    def hear(self, event, words):
+        if event not in _EVENTS:
+            return
+        if event != "subprocess.Popen" and not str(words[0]).startswith(self.folders):
+            return
+        if event == "open" and not words[2] & os.O_CREAT:
+            return
+        self.step()
+
+    def wrap(self, owner, name):
+        inner = getattr(owner, name)
+
+        def counted(*words, **settings):
+            self.step()
+            return inner(*words, **settings)
+
+        setattr(owner, name, counted)
+
+
+def export(order):
+    """Run one export; the last thing a child does."""
+    countdown = Countdown(order["step"], tuple(order["folders"]))
+    for name in ("fsync", "writev", "pwrite"):
+        countdown.wrap(os, name)
+    sys.addaudithook(countdown.hear)
+    committing = environments.Environment.write
+
+    def write(environment, *words, **settings):
+        countdown.step()
+        return committing(environment, *words, **settings)
+
+    environments.Environment.write = write
+    config = ArtifactStoreConfig(**order["config"])
+    with ArtifactStore(config, create=False) as store:
+        countdown.armed = True
+        Exporter(store).run(**order["run"])
+        countdown.armed = False
+
+
+def main():
+    """Answer orders until the input ends."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            try:
+                export(order)
+            except BaseException as error:  # noqa: BLE001  told to the test
+                Path(order["folders"][0], "killer-error.txt").write_text(repr(error))
+                os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        answer = {"killed": os.WIFSIGNALED(status), "code": os.waitstatus_to_exitcode(status)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Pushing exported runs: the right state for each run whatever the remote does."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from cas import ConfigError
+from gitexport import delivery, export_status, verify_export
+from tests.export.places import hook, refs_of, run_git
+
+
+def states(place, runs):
+    return [place.state(run)["export_state"] for run in runs]
+
+
+def sleeper():
+    """Return a pause that returns at once; after a hundred of them something is wrong."""
+    calls = itertools.count()
+
+    def pause(_seconds):
+        assert next(calls) < 100
+
+    return pause
+
+
+@pytest.fixture
+def runs(place):
+    return [place.commit(f"t{number % 3}", prompt=f"{number}") for number in range(6)]
+
+
+def test_runs_are_pushed_with_branch_and_tags(place, remote, runs):
+    told = []
+    summary = place.export(push=True, progress=lambda *words: told.append(words))
+    assert (summary.state, summary.pushed) == ("done", 6)
+    assert states(place, runs) == ["pushed"] * 6
+    assert told[-1] == ("push", 6, 6)
+    assert refs_of(remote) == place.refs()
+    place.assert_exported(remote)
+    assert verify_export(place.store, remote="origin").ok
+    assert export_status(place.store)["last_push_at"] is not None
+
+
+def test_repository_without_a_remote_exports_and_says_that_nothing_was_pushed(place, runs):
+    summary = place.export(push=True)
+    assert summary.state == "done"
+    assert summary.warnings == [f"nothing was pushed: {place.path} has no remote 'origin'"]
+    assert states(place, runs) == ["exported"] * 6
+
+
+def test_remote_that_is_down_leaves_runs_exported_and_pushes_later(place, remote, runs):
+    away = remote.rename(remote.with_name("away.git"))
+    summary = place.export(push=True, pause=sleeper())
+    assert (summary.state, summary.exported, summary.pushed) == ("pending", 6, 0)
+    assert states(place, runs) == ["exported"] * 6
+    assert place.state(runs[0])["attempts"] == 1
+    away.rename(remote)
+    assert place.export(push=True).state == "done"
+    assert states(place, runs) == ["pushed"] * 6
+
+
+def test_branch_that_a_hook_refuses_is_parked_and_the_others_land(place, remote, runs):
+    hook(remote, "update", 'case "$1" in */t1) echo "t1 is frozen" >&2; exit 1;; esac')
+    summary = place.export(push=True)
+    assert (summary.state, summary.pushed, summary.parked) == ("parked", 4, 2)
+    assert states(place, runs) == ["pushed", "parked", "pushed"] * 2
+    assert "t1 is frozen" in place.state(runs[1])["reason"]
+    assert not any("t1" in name or name.endswith(("corr_c1", "corr_c4")) for name in refs_of(remote))
+    (remote / "hooks" / "update").unlink()
+    assert place.export(push=True).pushed == 0
+    assert place.export(push=True, retry_parked=True).pushed == 2
+    assert refs_of(remote) == place.refs()
+
+
+def test_tag_that_is_refused_keeps_its_branch_from_being_called_pushed(place, remote, runs):
+    hook(remote, "update", 'case "$1" in */corr_c4) exit 1;; esac')
+    place.export(push=True)
+    assert states(place, runs) == ["pushed", "parked", "pushed"] * 2
+    found = refs_of(remote)
+    assert not {"refs/tags/corr_c1", "refs/tags/corr_c4", "refs/heads/ai/generated/wf/t1"} & found.keys()
+
+
+def test_remote_that_refuses_everything_parks_nothing(place, remote):
+    runs = [place.commit(f"t{number}") for number in range(8)]
+    hook(remote, "pre-receive", 'echo "closed for repairs" >&2; exit 1')
+    summary = place.export(push=True)
+    assert (summary.state, summary.pushed, summary.parked) == ("pending", 0, 0)
+    assert any("closed for repairs" in warning for warning in summary.warnings)
+    assert states(place, runs) == ["exported"] * 8
+    (remote / "hooks" / "pre-receive").unlink()
+    assert place.export(push=True).state == "done"
+
+
+def test_answer_that_is_lost_is_asked_for(place, remote, runs):
+    hook(remote, "post-receive", "kill -9 $PPID")
+    summary = place.export(push=True, pause=sleeper())
+    assert (summary.state, summary.pushed) == ("done", 6)
+    assert states(place, runs) == ["pushed"] * 6
+    assert refs_of(remote) == place.refs()
+
+
+def test_push_of_many_rounds_never_steps_back(place, remote, monkeypatch):
+    monkeypatch.setattr(delivery, "_ROUND_RUNS", 2)
+    runs = [place.commit("one") for _ in range(7)]
+    summary = place.export(push=True)
+    assert (summary.state, summary.pushed) == ("done", 7)
+    assert states(place, runs) == ["pushed"] * 7
+    place.assert_exported(remote)
+
+
+def test_parked_run_retried_after_a_newer_one_was_pushed_lands(place, remote):
+    old = place.commit("one")
+    hook(remote, "update", "exit 1")
+    place.export(push=True)
+    assert states(place, [old]) == ["parked"]
+    (remote / "hooks" / "update").unlink()
+    new = place.commit("one")
+    place.export(push=True)
+    assert states(place, [old, new]) == ["parked", "pushed"]
+    assert place.export(push=True, retry_parked=True).state == "done"
+    assert states(place, [old, new]) == ["pushed", "pushed"]
+    assert refs_of(remote) == place.refs()
+
+
+def test_remote_branch_that_someone_moved_on_is_not_forced(place, remote, runs):
+    place.export(push=True)
+    theirs = run_git(remote, "commit-tree", run_git(remote, "mktree"), stdin="theirs\n")
+    run_git(remote, "update-ref", "refs/heads/ai/generated/wf/t0", theirs)
+    late = place.commit("t0")
+    summary = place.export(push=True)
+    assert (summary.state, states(place, [late])) == ("parked", ["parked"])
+    assert refs_of(remote)["refs/heads/ai/generated/wf/t0"] == theirs
+
+
+def test_only_pushes_what_was_asked_for(place, remote, runs):
+    place.export()
+    summary = place.export(push=True, only=["c0"])
+    assert summary.pushed == 1
+    assert states(place, runs) == ["pushed"] + ["exported"] * 5
+
+
+def test_unknown_remote_is_refused_and_nothing_is_lost(place, runs):
+    place.git("config", "remote.origin.url", "-oProxyCommand=x")
+    place.git("config", "--add", "remote.origin.url", "second")
+    with pytest.raises(ConfigError):
+        place.export(push=True)
+    assert states(place, runs) == ["exported"] * 6
+
+
+def test_stop_leaves_pushes_queued(place, remote, runs):
+    place.export()
+    answers = iter([False, False, True])
+    summary = place.export(push=True, should_stop=lambda: next(answers, True))
+    assert summary.pending + summary.pushed == 6
+    assert place.export(push=True).state == "done"
+
+
+def test_wait_for_export_waits_for_the_push(place, remote, runs):
+    place.export(push=True)
+    assert place.store.wait_for_export("c0", timeout=1)["pushed"] is True
+
+
+def test_remote_compared_after_rebuild_that_does_not_answer_is_a_warning(place, remote, runs):
+    place.export(push=True)
+    remote.rename(remote.with_name("away.git"))
+    summary = place.export(push=True, rebuild=True, pause=sleeper())
+    assert any("could not be compared" in warning for warning in summary.warnings)
+    assert states(place, runs) == ["pushed"] * 6

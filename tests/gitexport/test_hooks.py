@@ -1,0 +1,192 @@
+"""Hooks: what is told of exported batches, signed and retried, without holding the export up."""
+
+import contextlib
+import http.server
+import json
+import shlex
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from cas import ArtifactStore, ArtifactStoreConfig
+from cas.errors import ConfigError, ExportError
+from gitexport import Exporter, hooks, webhook
+
+SECRET = b"sixteen bytes or more"
+
+
+class Receiver:
+    """An HTTP server that answers as it is told to and keeps what it got."""
+
+    def __init__(self, statuses):
+        self.got = []
+        statuses = iter(statuses)
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.got.append((dict(self.headers), body))
+                status = next(statuses, 200)
+                self.send_response(status)
+                if status in {301, 307}:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *_):
+                """Say nothing."""
+
+        self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+
+
+@contextlib.contextmanager
+def receiving(*statuses):
+    receiver = Receiver(statuses)
+    thread = threading.Thread(target=receiver.server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.server.shutdown()
+        thread.join()
+        receiver.server.server_close()
+
+
+def no_pause(_):
+    """Wait for nothing."""
+
+
+def test_post_is_signed_over_time_and_body():
+    with receiving() as receiver:
+        webhook.post(receiver.url, b"{}", secret=SECRET, clock_s=lambda: 1000.5)
+    headers, body = receiver.got[0]
+    assert headers["X-Cas-Timestamp"] == "1000"
+    assert headers["X-Cas-Signature"] == webhook.signature(SECRET, 1000, body)
+    assert headers["X-Cas-Signature"] != webhook.signature(SECRET, 1001, body)
+    assert SECRET.decode() not in str(receiver.got)
+
+
+@pytest.mark.parametrize(("statuses", "tries"), [((500, 503), 3), ((429,), 2), ((408, 200), 2)])
+def test_post_is_tried_again_while_the_receiver_is_busy(statuses, tries):
+    pauses = []
+    with receiving(*statuses) as receiver:
+        webhook.post(receiver.url, b"{}", pause=pauses.append)
+    assert len(receiver.got) == tries
+    assert len(pauses) == tries - 1
+
+
+@pytest.mark.parametrize(("statuses", "tries"), [((404,), 1), ((301,), 1), ((307,), 1), ((500, 500, 500), 3)])
+def test_post_that_is_refused_is_an_error_without_the_password(statuses, tries):
+    with receiving(*statuses) as receiver:
+        url = receiver.url.replace("//", "//user:hunter2@") + "?token=hunter2"
+        with pytest.raises(ExportError) as caught:
+            webhook.post(url.replace("user:hunter2@", ""), b"{}", pause=no_pause)
+    assert len(receiver.got) == tries
+    assert "hunter2" not in str(caught.value) + webhook.masked(url)
+
+
+def test_post_to_nobody_is_an_error():
+    with pytest.raises(ExportError):
+        webhook.post("http://127.0.0.1:1/", b"{}", pause=no_pause)
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://host/", "file:///etc/passwd", "http://", "http:// host/", "host", "http://[bad/"]
+)
+def test_url_of_another_form_is_refused(url):
+    with pytest.raises(ConfigError):
+        webhook.check_url(url)
+
+
+def test_secret_file_is_read_without_its_line_end(tmp_path):
+    (tmp_path / "secret").write_bytes(SECRET + b"\n")
+    assert webhook.read_secret(tmp_path / "secret") == SECRET
+    (tmp_path / "secret").write_bytes(b"short")
+    with pytest.raises(ConfigError):
+        webhook.read_secret(tmp_path / "secret")
+    with pytest.raises(ConfigError):
+        webhook.read_secret(tmp_path / "missing")
+
+
+@pytest.fixture
+def repository(tmp_path):
+    path = tmp_path / "repo.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", path], check=True)
+    return path
+
+
+@pytest.fixture
+def run(repository, tmp_path):
+    """Commits a run, exports with some settings, and returns its result and the summary."""
+
+    def run_with(**settings):
+        config = ArtifactStoreConfig(
+            repo_path=repository, store_path=tmp_path / "store", scan_for_secrets=False, **settings
+        )
+        with ArtifactStore(config) as store:
+            result = store.commit_artifacts("wf", "task", {"a.txt": b"x"}, {}, "c1")
+            return result, Exporter(store).run(push=False)
+
+    return run_with
+
+
+def test_export_tells_of_its_batch(run, tmp_path):
+    (tmp_path / "secret").write_bytes(SECRET)
+    with receiving() as receiver:
+        result, summary = run(on_exported_url=receiver.url, on_exported_secret=tmp_path / "secret")
+    assert summary.warnings == []
+    headers, body = receiver.got[0]
+    payload = json.loads(body)
+    assert payload["event"] == "exported"
+    (told,) = payload["runs"]
+    assert told["commit_sha"] == result["commit_sha"]
+    assert (told["correlation_id"], told["tags"]) == ("c1", ["corr_c1"])
+    assert headers["X-Cas-Signature"] == webhook.signature(SECRET, int(headers["X-Cas-Timestamp"]), body)
+
+
+def test_export_goes_on_when_the_receiver_refuses(run):
+    with receiving(404) as receiver:
+        _, summary = run(on_exported_url=receiver.url)
+    assert summary.exported == 1
+    assert "did not take the post" in summary.warnings[0]
+
+
+def test_export_goes_on_when_a_hook_setting_is_unusable(run, tmp_path):
+    _, summary = run(on_exported_url="ftp://nowhere", on_exported_secret=tmp_path / "missing")
+    assert summary.exported == 1
+    assert summary.warnings[0].startswith("hook: ")
+
+
+def test_export_gives_the_batch_to_a_program(run, tmp_path):
+    out = tmp_path / "out.json"
+    program = f"import os,sys; open({str(out)!r}, 'w').write(sys.stdin.read() + os.environ['CAS_TIMESTAMP'])"
+    result, summary = run(on_exported_command=shlex.join([sys.executable, "-c", program]))
+    assert summary.warnings == []
+    assert result["commit_sha"] in out.read_text()
+
+
+def test_program_that_hangs_is_killed_with_its_children():
+    assert hooks.run_program(["sh", "-c", "sleep 60 & wait"], b"", None, timeout_s=0.1) is None
+
+
+def test_program_sees_a_few_variables_only(monkeypatch, tmp_path):
+    monkeypatch.setenv("SOME_TOKEN", "value")
+    out = tmp_path / "out"
+    assert hooks.run_program(["sh", "-c", f"env > {shlex.quote(str(out))}"], b"", SECRET) == 0
+    assert "SOME_TOKEN" not in out.read_text()
+    assert "CAS_SIGNATURE=sha256=" in out.read_text()
+    assert SECRET.decode() not in out.read_text()
+
+
+def test_dry_run_tells_nobody(repository, tmp_path):
+    with receiving() as receiver:
+        config = ArtifactStoreConfig(
+            repo_path=repository, store_path=tmp_path / "s", on_exported_url=receiver.url
+        )
+        with ArtifactStore(config) as store:
+            store.commit_artifacts("wf", "task", {"a.txt": b"x"}, {}, "c1")
+            Exporter(store).run(push=False, dry_run=True)
+    assert receiver.got == []

@@ -1,0 +1,47 @@
+"""How often the gate is right on the blind sets: written before it was looked at what the rules make of them.
+
+Each set was looked at once, then the rules were mended by class, and the next set written or taken. Precision was 1.00,
+1.00, 0.975, 1.00, 1.00, 1.00 and recall 0.86, 0.91, 0.86, 0.90, 0.95, 0.97 at the first look at A to F. Set G is only
+reported on: no rule was changed after it was looked at.
+"""
+
+import importlib
+
+import pytest
+
+from cas.secretscan import SecretScanner
+from tests.secrets.blind.draft import judge, make
+
+TUNED = ("a", "b", "c", "d", "e", "f")
+REPORTED = "g"
+DRAWS = 2
+
+
+def samples(name, seed):
+    module = importlib.import_module(f"tests.secrets.blind.set_{name}")
+    return make(module.WITH, module.WITHOUT, seed=f"{seed}/{name}", draws=DRAWS)
+
+
+@pytest.fixture(scope="module")
+def scanner():
+    return SecretScanner()
+
+
+@pytest.mark.parametrize("name", [*TUNED, REPORTED])
+def test_blind_set_is_large_enough(name):
+    drawn = samples(name, "report")
+    assert sum(sample.is_secret for sample in drawn) >= 120
+    assert sum(not sample.is_secret for sample in drawn) >= 156
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_blind_set_that_was_tuned_on_is_judged_rightly(scanner, name):
+    precision, recall, missed, accused = judge(samples(name, "report"), scanner.scan)
+    assert precision >= 0.97, accused
+    assert recall >= 0.97, missed
+
+
+def test_blind_set_that_was_only_reported_on_is_judged_rightly(scanner):
+    precision, recall, missed, accused = judge(samples(REPORTED, "report"), scanner.scan)
+    assert precision >= 0.97, accused
+    assert recall >= 0.97, missed

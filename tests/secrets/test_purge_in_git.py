@@ -1,0 +1,77 @@
+"""Purging what git holds already: told, never pushed, and looked for in git's objects."""
+
+import subprocess
+
+import pytest
+
+from cas import ArtifactStore, ArtifactStoreConfig
+from cas.digest import digest_bytes
+from gitexport import Exporter
+from tests.secrets.corpus import B62, Maker
+from tests.store.stores import make_clock
+
+VALUE = Maker("purge in git").of(B62, 36)
+LEAK = f'api_key = "{VALUE}"\n'.encode()
+
+
+def git(*words, folder):
+    return subprocess.run(
+        ["git", "-C", folder, *words], check=True, capture_output=True, text=True, errors="replace"
+    ).stdout.strip()
+
+
+@pytest.fixture
+def places(tmp_path):
+    """A repository with a remote, both empty."""
+    for name in ("repo", "remote"):
+        subprocess.run(["git", "init", "-q", "--bare", tmp_path / name], check=True)
+    git("remote", "add", "origin", str(tmp_path / "remote"), folder=tmp_path / "repo")
+    return tmp_path
+
+
+def opened(places):
+    config = ArtifactStoreConfig(
+        repo_path=places / "repo", store_path=places / "store", scan_for_secrets=False, auto_push=True
+    )
+    return ArtifactStore(config, clock=make_clock())
+
+
+def commit(store, correlation_id, data):
+    return store.commit_artifacts("w", "t", {"a.py": data}, correlation_id=correlation_id)["commit_sha"]
+
+
+def test_purge_after_export_lists_what_git_holds_and_pushes_none_of_it(places):
+    with opened(places) as store:
+        commit(store, "c0", b"A = 1\n")
+        Exporter(store).run()
+        leaked, later = commit(store, "c1", LEAK), commit(store, "c2", b"A = 2\n")
+        Exporter(store).run(push=False)
+        result = store.purge(digest_bytes(LEAK).hex())
+        assert result["git"] == {
+            "branches": ["ai/generated/w/t"],
+            "tags": ["corr_c1"],
+            "commits": [leaked],
+            "later_commits": [later],
+            "paths": ["Backtest/codes/t/a.py"],
+        }
+        assert result["held"] == 2
+        commit(store, "c3", b"A = 3\n")
+        Exporter(store).run(retry_parked=True)
+        assert store.export_status("c3")["export_state"] != "pushed"
+    assert "corr_c0" in git("tag", folder=places / "remote")
+    assert "corr_c1" not in git("tag", folder=places / "remote")
+    everything = git("cat-file", "--batch-all-objects", "--batch", folder=places / "remote")
+    assert VALUE not in everything
+
+
+def test_purge_before_export_keeps_the_content_out_of_git(places):
+    with opened(places) as store:
+        commit(store, "c0", b"A = 1\n")
+        commit(store, "c1", LEAK)
+        store.purge(digest_bytes(LEAK).hex())
+        Exporter(store).run(retry_parked=True)
+        states = [store.export_status(run)["export_state"] for run in ("c0", "c1")]
+        assert states == ["pushed", "parked"]
+    everything = git("cat-file", "--batch-all-objects", "--batch", folder=places / "repo")
+    assert VALUE not in everything
+    assert "corr_c1" not in git("tag", folder=places / "repo")

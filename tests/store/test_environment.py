@@ -1,0 +1,326 @@
+"""The store file: made whole or not at all, shared in a process, refused when it is not one or may have lost bytes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+import lmdb
+import pytest
+
+from cas import (
+    ArtifactStore,
+    IntegrityError,
+    ReadOnlyStoreError,
+    StateError,
+    StorageError,
+    StoreSuspectError,
+)
+from cas.lmdbenv import DATA_FILE, LOCK_FILE, SUSPECT_FILE, Table, creation, environment, faults
+from tests.store.stores import commit, dump, open_store
+
+
+def test_store_folder_is_private_under_any_umask(tmp_path):
+    old = os.umask(0)
+    try:
+        with open_store(tmp_path) as store:
+            commit(store)
+            folder = store.environment.directory
+    finally:
+        os.umask(old)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for name in (DATA_FILE, LOCK_FILE):
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
+    assert (folder / ".gitignore").read_text() == "*\n"
+
+
+def test_creation_leaves_nothing_beside_the_store(tmp_path):
+    with open_store(tmp_path / "a" / "b"):
+        assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [".cas"]
+
+
+@pytest.mark.parametrize("step", ["rename", "fsync"])
+def test_creation_that_fails_leaves_no_store(tmp_path, monkeypatch, step):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    if step == "rename":
+        monkeypatch.setattr("pathlib.Path.rename", fail)
+    else:
+        monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError) as caught:
+        open_store(tmp_path / "repo")
+    assert (caught.value.kind, caught.value.retryable) == ("disk_full", True)
+    monkeypatch.undo()
+    assert not (tmp_path / "repo").exists() or list((tmp_path / "repo").iterdir()) == []
+    with open_store(tmp_path / "repo") as store:
+        commit(store)
+
+
+def test_creation_by_many_threads_makes_one_store(tmp_path):
+    barrier, ids = threading.Barrier(6), []
+
+    def create():
+        barrier.wait()
+        with open_store(tmp_path) as store:
+            ids.append(store.meta.store_id)
+
+    threads = [threading.Thread(target=create) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ids) == 6
+    assert len(set(ids)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [".cas"]
+
+
+def test_creation_follows_a_link_and_fills_an_empty_folder(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    with open_store(tmp_path, store_path=tmp_path / "link") as store:
+        commit(store)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / DATA_FILE).is_file()
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "says"), [("file", "is not a folder"), ("full", "is not empty"), ("above", "not a folder")]
+)
+def test_creation_where_something_else_stands_is_refused(tmp_path, obstacle, says):
+    target = tmp_path / "target"
+    if obstacle == "full":
+        target.mkdir()
+        (target / "precious.txt").write_text("mine")
+    else:
+        target.write_text("mine")
+    path = target / "store" if obstacle == "above" else target
+    with pytest.raises(StorageError, match=says) as caught:
+        open_store(tmp_path, store_path=path)
+    assert caught.value.kind == "not_a_store"
+    assert (target / "precious.txt" if obstacle == "full" else target).read_text() == "mine"
+    assert [child.name for child in tmp_path.iterdir()] == ["target"]
+
+
+def test_mount_point_as_store_is_refused_with_a_hint(tmp_path, monkeypatch):
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setattr("pathlib.Path.is_mount", lambda _: True)
+
+    def rename(self, target):
+        raise OSError(errno.EBUSY, "busy")
+
+    monkeypatch.setattr("pathlib.Path.rename", rename)
+    with pytest.raises(StorageError, match="mount point") as caught:
+        open_store(tmp_path, store_path=tmp_path / "volume")
+    assert "below a mount point" in caught.value.hint
+
+
+def test_network_file_system_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(creation, "file_system_type", lambda _: "nfs4")
+    with pytest.raises(StorageError) as caught:
+        open_store(tmp_path)
+    assert caught.value.kind == "network_filesystem"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("settings", [{"create": False}, {"read_only": True}])
+def test_opening_without_creating_says_there_is_no_store(tmp_path, settings):
+    with pytest.raises(StorageError) as caught:
+        open_store(tmp_path, **settings)
+    assert caught.value.kind == "not_a_store"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_process_shares_the_open_file(tmp_path):
+    with open_store(tmp_path) as one, open_store(tmp_path) as two:
+        assert one.environment is two.environment
+        commit(one)
+        one.close()
+        one.close()
+        assert two.get_artifact_by_correlation_id("1")
+        with pytest.raises(StateError):
+            commit(one)
+        with pytest.raises(StateError):
+            one.list_artifacts()
+    with open_store(tmp_path) as three:
+        assert three.get_artifact_by_correlation_id("1")
+
+
+def test_one_process_cannot_open_one_store_in_two_ways(tmp_path):
+    with open_store(tmp_path), pytest.raises(StateError, match="already has the store open"):
+        open_store(tmp_path, durability="relaxed")
+    with open_store(tmp_path, durability="relaxed") as store:
+        commit(store)
+
+
+def test_read_only_store_reads_and_refuses_to_write(tmp_path):
+    with open_store(tmp_path) as store:
+        first = commit(store)
+    with open_store(tmp_path, read_only=True) as store:
+        before = dump(store)
+        assert store.show("latest")["commit_sha"] == first["commit_sha"]
+        assert commit(store) == first, "what is there already needs no write"
+        with pytest.raises(ReadOnlyStoreError):
+            commit(store, "other")
+        with pytest.raises(ReadOnlyStoreError):
+            store.revert_to_tag("corr_1")
+        assert dump(store) == before
+        assert store.verify().ok
+
+
+def test_object_format_is_fixed_when_the_store_is_made(tmp_path):
+    with open_store(tmp_path, object_format="sha256") as store:
+        assert len(commit(store)["commit_sha"]) == 64
+    with open_store(tmp_path, object_format="sha1") as store:
+        assert store.object_format == "sha256"
+        assert len(commit(store, "other")["commit_sha"]) == 64
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 100, 4096, 8192, 20000])
+def test_truncated_file_is_refused_before_it_is_mapped(tmp_path, keep_bytes):
+    with open_store(tmp_path) as store:
+        for number in range(50):
+            commit(store, f"c{number}")
+        data = store.environment.directory / DATA_FILE
+    os.truncate(data, keep_bytes)
+    with pytest.raises(IntegrityError, match="truncated"):
+        open_store(tmp_path)
+
+
+def test_file_of_something_else_is_refused(tmp_path):
+    (tmp_path / ".cas").mkdir()
+    (tmp_path / ".cas" / DATA_FILE).write_bytes(os.urandom(100_000))
+    with pytest.raises(IntegrityError):
+        open_store(tmp_path)
+
+
+def test_store_of_a_later_format_is_refused(tmp_path):
+    from cas import meta
+
+    with open_store(tmp_path) as store, store.environment.write() as transaction:
+        encoded = meta.msgspec.msgpack.encode({**meta.msgspec.to_builtins(store.meta), "format": 2})
+        transaction.put(Table.META, b"store", encoded)
+    with pytest.raises(StorageError) as caught:
+        open_store(tmp_path)
+    assert caught.value.kind == "unknown_format"
+    with open_store(tmp_path / "other") as store:
+        commit(store)
+
+
+def test_suspect_store_reads_but_refuses_commits_until_cleared(store):
+    commit(store)
+    before = dump(store)
+    (store.environment.directory / SUSPECT_FILE).touch()
+    with pytest.raises(StoreSuspectError):
+        commit(store, "other")
+    with pytest.raises(StoreSuspectError):
+        store.revert_to_tag("corr_1")
+    assert store.show("latest")["revision"] == 1
+    assert dump(store) == before
+    store.environment.clear_suspect()
+    assert commit(store, "other")["success"]
+
+
+def test_input_output_error_of_a_write_marks_the_store_suspect(store, monkeypatch):
+    monkeypatch.setattr(faults, "_is_full", lambda _: False)
+    before = dump(store)
+
+    def fail(*_):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(environment.Environment, "_keep_headroom", fail)
+    with pytest.raises(StorageError) as caught:
+        commit(store)
+    assert caught.value.kind == "io_error"
+    monkeypatch.undo()
+    with pytest.raises(StoreSuspectError):
+        commit(store)
+    assert dump(store) == before
+
+
+def test_input_output_error_on_a_full_disk_is_a_full_disk(store, monkeypatch):
+    monkeypatch.setattr(faults, "_is_full", lambda _: True)
+
+    def fail(*_):
+        raise OSError(errno.EIO, "short write")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment.Environment, "_keep_headroom", fail)
+        with pytest.raises(StorageError) as caught:
+            commit(store)
+    assert (caught.value.kind, caught.value.retryable) == ("disk_full", True)
+    assert commit(store)["success"]
+
+
+def test_full_disk_while_the_file_is_extended_changes_nothing(store, monkeypatch):
+    commit(store)
+    before = dump(store)
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with pytest.raises(StorageError) as caught:
+        commit(store, "big", files={"big": os.urandom(15_000_000)})
+    assert caught.value.kind == "disk_full"
+    assert dump(store) == before
+    assert commit(store, "small")["success"], "what fits in the room made ahead still goes in"
+
+
+def test_full_map_is_told_by_name_and_changes_nothing(tmp_path):
+    with open_store(tmp_path, map_size_bytes=2_000_000) as store:
+        commit(store)
+        before = dump(store)
+        with pytest.raises(StorageError) as caught:
+            commit(store, "big", files={"big": os.urandom(3_000_000)})
+        assert caught.value.kind == "map_full"
+        assert dump(store) == before
+        assert commit(store, "small")["success"]
+
+
+def test_commit_does_not_change_the_size_of_the_file(store):
+    commit(store)
+    data = store.environment.directory / DATA_FILE
+    size_bytes = data.stat().st_size
+    for number in range(20):
+        commit(store, f"c{number}", files={"f": os.urandom(10_000)})
+    assert data.stat().st_size == size_bytes
+
+
+def test_readers_of_a_killed_process_are_cleared_when_the_table_is_full(store, monkeypatch):
+    commit(store)
+    raw, cleared = store.environment._raw, []
+
+    class Full:
+        def __getattr__(self, name):
+            return getattr(raw, name)
+
+        def begin(self, **arguments):
+            if not cleared:
+                raise lmdb.ReadersFullError("full")
+            return raw.begin(**arguments)
+
+        def reader_check(self):
+            cleared.append(1)
+            return raw.reader_check()
+
+    monkeypatch.setattr(store.environment, "_raw", Full())
+    assert store.show("latest")["revision"] == 1
+    assert cleared == [1]
+
+
+def test_a_store_is_not_pickled(store):
+    import pickle
+
+    with pytest.raises(StateError) as caught:
+        pickle.dumps(store)
+    assert "config" in caught.value.hint
+
+
+def test_default_config_opens_below_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with ArtifactStore() as store:
+        assert store.environment.directory == tmp_path / ".cas"
+    assert "closed" in repr(store)
+    assert "Key" not in repr(store.config)

@@ -1,0 +1,289 @@
+"""Content: large files, what a refused run leaves behind, reads, checkouts, and the secret gate before the disk."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cas import (
+    IntegrityError,
+    InvalidFileError,
+    NotFoundError,
+    SecretDetectedError,
+    StorageError,
+    blobs,
+    codec,
+    intake,
+)
+from cas.errors import StateError
+from cas.lmdbenv import Environment, Table
+from tests.store.stores import FILES, commit, dump, open_store, row_counts
+
+
+@pytest.fixture
+def large_limit(monkeypatch):
+    """Treat files above 100 KB as large, in parts of 64 KB, so that tests of large files stay quick."""
+    monkeypatch.setattr(intake, "LARGE_FILE_BYTES", 100_000)
+    monkeypatch.setattr(blobs, "PART_BYTES", 65_536)
+    return 100_000
+
+
+@pytest.fixture
+def large_file(tmp_path, large_limit):
+    path = tmp_path / "large.bin"
+    path.write_bytes(os.urandom(300_000) + bytes(500_000))
+    return path
+
+
+def count_transactions(monkeypatch):
+    real, counted = Environment.write, []
+
+    def write(self, *arguments, **named):
+        counted.append(1)
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(Environment, "write", write)
+    return counted
+
+
+def test_large_file_is_stored_in_parts_and_read_back(store, large_file):
+    commit(store, files=[large_file])
+    assert store.read_file("corr_1", "large.bin") == large_file.read_bytes()
+    counts = row_counts(store)
+    assert counts["SEGMENTS"] > 4
+    assert counts["BLOBS"] == 1
+    with store.environment.read() as transaction:
+        assert list(blobs.iter_uploads(transaction)) == []
+    assert store.verify().ok
+
+
+def test_large_file_committed_again_is_not_staged_again(store, large_file, monkeypatch):
+    first = commit(store, files=[large_file])
+    before = dump(store)
+    counted = count_transactions(monkeypatch)
+    assert commit(store, files=[large_file]) == first
+    assert counted == []
+    assert dump(store) == before
+    commit(store, "other", files={"same.bin": large_file})
+    assert len(counted) == 1, "another run with a known file stages nothing"
+    assert row_counts(store)["BLOBS"] == 1
+    assert store.verify().ok
+
+
+def test_large_file_twice_in_a_run_is_one_blob(store, large_file):
+    commit(store, files={"a": large_file, "b": large_file})
+    assert row_counts(store)["BLOBS"] == 1
+    assert store.read_file("corr_1", "b") == large_file.read_bytes()
+    assert store.verify().ok
+
+
+def test_large_file_beside_a_refused_one_leaves_no_trace(store, large_file, tmp_path):
+    before = dump(store)
+    with pytest.raises(InvalidFileError):
+        commit(store, files=[large_file, tmp_path / "missing"])
+    assert dump(store) == before
+
+
+def test_refused_run_tells_its_own_reason_when_the_clean_up_fails_too(
+    store, large_file, tmp_path, monkeypatch
+):
+    def fail(self):
+        raise StorageError("the disk refused this as well")
+
+    monkeypatch.setattr(blobs.Stage, "discard", fail)
+    with pytest.raises(InvalidFileError):
+        commit(store, files=[large_file, tmp_path / "missing"])
+    with store.environment.read() as transaction:
+        assert len(list(blobs.iter_uploads(transaction))) == 1, "the garbage collector finds what is left"
+
+
+def test_large_file_failing_in_the_commit_leaves_no_trace(store, large_file, monkeypatch):
+    before = dump(store)
+
+    def fail(*_):
+        raise StorageError("no")
+
+    monkeypatch.setattr("cas.outbox.enqueue", fail)
+    with pytest.raises(StorageError):
+        commit(store, files=[large_file])
+    assert dump(store) == before
+
+
+@pytest.mark.parametrize("size_bytes", [99_999, 100_000, 100_001, 65_536 * 3, 1_048_576, 1_048_577])
+def test_file_of_any_size_near_a_limit_reads_back(store, tmp_path, large_limit, size_bytes):
+    path = tmp_path / "sized.bin"
+    path.write_bytes(os.urandom(size_bytes))
+    result = commit(store, files=[path])
+    assert store.read_file("corr_1", "sized.bin") == path.read_bytes()
+    again = commit(store, files={"sized.bin": path.read_bytes()})
+    assert again == result, "the same bytes from memory are the same blob"
+    assert store.verify().ok
+
+
+def make_secret():
+    return (
+        b"api_key = '" + b"k3y9" * 6 + b"'\n"
+    )  # in pieces: no scanner of this repository should find it here
+
+
+@pytest.mark.parametrize("place", ["start", "middle", "end"])
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_secret_never_touches_the_disk(tmp_path, large_limit, place, size):
+    secret = make_secret()
+    filler = b"1,2,3\n" * (50_000 if size == "large" else 50)
+    data = {"start": secret + filler, "middle": filler + secret + filler, "end": filler + secret}[place]
+    (tmp_path / "run.py").write_bytes(data)
+    with open_store(tmp_path, scan_for_secrets=True) as store:
+        before = dump(store)
+        written, real = [], Environment.write
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Environment, "write", lambda *a, **k: written.append(1) or real(*a, **k))
+            with pytest.raises(SecretDetectedError) as caught:
+                commit(store, files=[tmp_path / "run.py"])
+        assert written == [], "what was staged and freed again would still be in the file"
+        assert dump(store) == before
+        assert b"k3y9" not in (store.environment.directory / "data.mdb").read_bytes()
+        assert "k3y9" not in repr(caught.value) + str(caught.value.as_dict()) + str(caught.value.__dict__)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": {"note": make_secret().decode()}},
+        {"files": {make_secret().decode().strip().replace(" ", "") + ".txt": b"x"}},
+        {"correlation_id": make_secret().decode()},
+        {"workflow_id": make_secret().decode()},
+    ],
+    ids=["metadata", "file name", "correlation_id", "workflow_id"],
+)
+@pytest.mark.parametrize("raise_errors", [True, False])
+def test_secret_anywhere_in_a_run_always_raises(tmp_path, change, raise_errors):
+    with open_store(tmp_path, scan_for_secrets=True, raise_errors=raise_errors) as store:
+        before = dump(store)
+        with pytest.raises(SecretDetectedError):
+            commit(store, **change)
+        assert dump(store) == before
+        commit(store)
+        before = dump(store)
+        with pytest.raises(SecretDetectedError):
+            store.revert_to_tag("corr_1", reason=make_secret().decode())
+        assert dump(store) == before
+
+
+def test_checkout_writes_the_files_of_a_run(store, tmp_path):
+    files = {**FILES, "deep/er/x": b"", "deep/y": b"y"}
+    commit(store, files=files)
+    written = store.checkout("latest", tmp_path / "a" / "out")
+    assert written == [*files, "metadata.json"]
+    for name, data in files.items():
+        assert (tmp_path / "a" / "out" / name).read_bytes() == data
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["out"]
+
+
+def test_checkout_replaces_a_folder_only_when_told(store, tmp_path):
+    commit(store)
+    out = tmp_path / "out"
+    out.mkdir()
+    store.checkout("latest", out)
+    (out / "mine").write_text("mine")
+    with pytest.raises(InvalidFileError):
+        store.checkout("latest", out)
+    assert (out / "mine").exists()
+    store.checkout("latest", out, overwrite=True)
+    assert not (out / "mine").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cas", "out"]
+
+
+@pytest.mark.parametrize("obstacle", ["file", "link", "above"])
+def test_checkout_into_something_else_is_refused(store, tmp_path, obstacle):
+    commit(store)
+    target = tmp_path / "target"
+    if obstacle == "link":
+        (tmp_path / "elsewhere").mkdir()
+        target.symlink_to(tmp_path / "elsewhere")
+    else:
+        target.write_text("mine")
+    with pytest.raises((InvalidFileError, StorageError)):
+        store.checkout("latest", target / "below" if obstacle == "above" else target, overwrite=True)
+    if obstacle == "link":
+        assert list((tmp_path / "elsewhere").iterdir()) == []
+    else:
+        assert target.read_text() == "mine"
+
+
+def test_checkout_of_a_damaged_run_leaves_the_folder_as_it_was(store, tmp_path):
+    commit(store)
+    with store.environment.write() as transaction:
+        key, stream = next(transaction.scan(Table.SEGMENTS))
+        transaction.put(Table.SEGMENTS, key, stream[:-6] + bytes([stream[-6] ^ 1]) + stream[-5:])
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("mine")
+    with pytest.raises(IntegrityError):
+        store.checkout("latest", out, overwrite=True)
+    assert [path.name for path in out.iterdir()] == ["mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cas", "out"]
+
+
+def test_read_of_an_unknown_file_names_those_there(store):
+    commit(store)
+    with pytest.raises(NotFoundError) as caught:
+        store.read_file("latest", "absent.csv")
+    assert caught.value.subject == "absent.csv"
+    assert "trades.csv" in caught.value.hint
+
+
+def test_content_begun_before_the_close_ends_with_a_typed_error(tmp_path, large_file):
+    with open_store(tmp_path) as store:
+        commit(store, files=[large_file])
+        content = store.iter_file("latest", "large.bin")
+        next(content)
+    with pytest.raises(StateError):
+        list(content)
+
+
+def test_content_given_up_halfway_holds_no_snapshot(store, large_file):
+    commit(store, files=[large_file])
+    content = store.iter_file("latest", "large.bin")
+    next(content)
+    assert "no active readers" in store.environment._raw.readers()
+    with store.environment.write() as transaction:
+        transaction.put(Table.COUNTERS, b"a", b"b")
+    content.close()
+
+
+@given(st.binary(max_size=3000), st.integers(0, 20))
+def test_inflate_gives_back_exactly_what_was_deflated(data, extra):
+    stream = codec.deflate(data)
+    assert codec.inflate(stream, len(data)) == data
+    assert b"".join(codec.iter_inflated([stream[:7], stream[7:]], len(data))) == data
+    wrong = [(stream[:-1], len(data)), (stream + b"x", len(data)), (stream, len(data) + extra + 1)]
+    if data:
+        wrong.append((stream, len(data) - 1))
+    for damaged, size_bytes in wrong:
+        with pytest.raises(IntegrityError):
+            codec.inflate(damaged, size_bytes)
+        with pytest.raises(IntegrityError):
+            list(codec.iter_inflated([damaged], size_bytes))
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20])
+def test_stream_made_in_pieces_inflates_in_pieces_of_any_size(size_bytes):
+    data = bytes(size_bytes)
+    deflater = codec.Deflater()
+    stream = b"".join([deflater.feed(data[:1000]), deflater.feed(data[1000:]), deflater.finish()])
+    for part_bytes in (1, 5, len(stream)):
+        parts = [stream[at : at + part_bytes] for at in range(0, len(stream), part_bytes)]
+        assert b"".join(codec.iter_inflated(parts, size_bytes)) == data
+
+
+@pytest.mark.parametrize("size_bytes", [2**63, 2**64 - 1])
+def test_inflate_of_a_damaged_size_is_refused(size_bytes):
+    stream = codec.deflate(b"x")
+    with pytest.raises(IntegrityError):
+        codec.inflate(stream, size_bytes)
+    with pytest.raises(IntegrityError):
+        list(codec.iter_inflated([stream], size_bytes))
