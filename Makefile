@@ -45,7 +45,7 @@ test: lint setup-redis ## Lint, then all tests but the long ones
 	$(PY) -m pytest -n $(JOBS)
 
 test-long: $(READY) ## All tests, with many more generated examples
-	$(PY) -m pytest -n $(JOBS) -m "long or not long" --hypothesis-profile=long
+	$(PY) -m pytest -n $(JOBS) -m "long or not long" --hypothesis-profile=long --timeout 7200
 
 # The locked tests run on the newest versions; this runs them on the oldest that pyproject.toml allows. uv does not read
 # pip's settings, so a mirror configured for pip is handed on.

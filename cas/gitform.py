@@ -218,7 +218,7 @@ def message(manifest: Manifest) -> str:
 
 
 def _run_message(manifest: RunManifest) -> str:
-    metadata = manifests.load_metadata(manifest.metadata)
+    metadata = cast("dict[str, object]", manifests.peek_metadata(manifest.metadata))
     lines = [
         _subject(manifest),
         "",

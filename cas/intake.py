@@ -144,7 +144,8 @@ def name_of(path: object) -> str:
     text = os.fspath(path)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(text, str):
         raise InvalidInputError("an input path must be text, not bytes")
-    return PurePosixPath(text).name or text
+    last = text.rpartition("/")[2]
+    return last if last and last != "." else PurePosixPath(text).name or text
 
 
 def take_in(
@@ -346,21 +347,21 @@ def _iter_chunks(name: str, descriptor: int, size_bytes: int) -> Generator[bytes
 @contextlib.contextmanager
 def _open_input(gate: Gate, name: str, source: str | os.PathLike[str]) -> Generator[tuple[int, int]]:
     """Open a regular file, and on the way out make sure that it did not change meanwhile."""
-    path = Path(source)
+    path = os.fspath(source)
     try:
         # O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOFOLLOW: a link's target may be swapped.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        raise _unreadable(name, path, error) from error
+        raise _unreadable(name, Path(path), error) from error
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
-            raise InvalidFileError(f"file {name!r}: {str(path)!r} is not a regular file", subject=name)
+            raise InvalidFileError(f"file {name!r}: {path!r} is not a regular file", subject=name)
         _check_size(gate, name, before.st_size)
         try:
             yield descriptor, before.st_size
         except OSError as error:
-            raise _unreadable(name, path, error) from error
+            raise _unreadable(name, Path(path), error) from error
         after = os.fstat(descriptor)
         if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
             after.st_size,

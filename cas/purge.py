@@ -98,23 +98,30 @@ def purge(
     for digest in present:
         rotate |= _findings_of(environment, scanner, stored[digest], affected.names.get(digest, []))
     held = 0
+    doomed = {digest: blob for digest, blob in stored.items() if blob is not None}
     if present and not dry_run:
         fingerprints = tuple(sorted(map(str, rotate)))
         with environment.write() as transaction:
             _catch_up(transaction, affected, present)
-            held = _apply(transaction, affected, present, fingerprints, now_us)
+            held = _apply(transaction, affected, doomed, fingerprints, now_us)
+    records_of_blobs = [
+        _blob_record(digest, stored[digest], buried[digest], affected) for digest in sorted(present)
+    ]
+    found: Record = {
+        "rotate": list(rotate.values()),
+        "remaining": search.remaining,
+        "blobs": records_of_blobs,
+    }
+    return {"target": target, "dry_run": dry_run, "held": held, **found, **_referring(environment, affected)}
+
+
+def _referring(environment: Environment, affected: _Affected) -> Record:
     with environment.read() as transaction:
         return {
-            "target": target,
-            "dry_run": dry_run,
-            "blobs": [_blob_record(digest, stored[digest], buried[digest], affected) for digest in sorted(present)],
             "runs": [
                 {**record, "files": affected.files.get(sequence, [])}
                 for sequence, record in sorted(affected.records.items())
             ],
-            "held": held,
-            "rotate": list(rotate.values()),
-            "remaining": search.remaining,
             "git": _to_rewrite(transaction, affected),
         }
 
@@ -215,7 +222,9 @@ def _all_findings(scanner: SecretScanner, data: bytes, name: str) -> list[tuple[
 
 
 def _marks_of(findings: Sequence[Finding], waivers: Sequence[Waiver]) -> list[tuple[str, str]]:
-    return [(item.rule, item.fingerprint) for item in findings] + [(item.rule, item.fingerprint) for item in waivers]
+    return [(item.rule, item.fingerprint) for item in findings] + [
+        (item.rule, item.fingerprint) for item in waivers
+    ]
 
 
 def _findings_of(
@@ -268,15 +277,15 @@ def _catch_up(transaction: WriteTransaction, affected: _Affected, digests: set[b
 def _apply(
     transaction: WriteTransaction,
     affected: _Affected,
-    digests: set[bytes],
+    doomed: dict[bytes, Blob],
     fingerprints: tuple[str, ...],
     now_us: int,
 ) -> int:
-    for digest in digests:
-        blob = blobs.find(transaction, digest)
-        if blob is None:
-            continue
-        blobs.erase(transaction, blob)
+    for digest, seen in doomed.items():
+        blob = blobs.find(transaction, digest)  # again: the garbage collector may have moved or removed it
+        if blob is not None:
+            blobs.erase(transaction, blob)
+        blob = blob or seen
         tombstones.put(transaction, digest, Tombstone(now_us, blob.oid, blob.size_bytes, fingerprints))
     held = _hold(transaction, sorted(affected.records), _REASON, now_us)
     return held + _hold(transaction, _waiting(transaction, affected.branches), _FOLLOWER_REASON, now_us)
@@ -306,7 +315,9 @@ def _waiting(transaction: ReadTransaction, branches: dict[str, int]) -> Iterable
                 yield number
 
 
-def _blob_record(digest: bytes, blob: Blob | None, tombstone: Tombstone | None, affected: _Affected) -> Record:
+def _blob_record(
+    digest: bytes, blob: Blob | None, tombstone: Tombstone | None, affected: _Affected
+) -> Record:
     known = blob or tombstone
     return {
         "digest": digest.hex(),
@@ -331,7 +342,9 @@ def _to_rewrite(transaction: ReadTransaction, affected: _Affected) -> Record:
         later += [
             records.load(transaction, number)[1].commit_oid.hex()
             for number in catalog.branch_sequences(transaction, branch, reverse=False)
-            if number > first and number not in exported and outbox.get_receipt(transaction, number) is not None
+            if number > first
+            and number not in exported
+            and outbox.get_receipt(transaction, number) is not None
         ]
     tags = [tag for record in exported.values() for tag in _tags(record)]
     return {

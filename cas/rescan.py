@@ -296,7 +296,10 @@ def texts_of(loaded: Manifest) -> Iterator[tuple[str, bytes]]:
     yield "file names", "\n".join(entry.name for entry in loaded.files).encode()
     if isinstance(loaded, ImportedManifest):
         yield "metadata.json", loaded.metadata_file
-        yield "message", b"\n".join(_message(data) for data in (loaded.commit, *dict(loaded.tag_objects).values()))
+        yield (
+            "message",
+            b"\n".join(_message(data) for data in (loaded.commit, *dict(loaded.tag_objects).values())),
+        )
 
 
 def _message(data: bytes) -> bytes:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gitexport import ExportSummary
 
 _MEGABYTE: Final = 1_000_000
+_store: ArtifactStore | None = None
 _RUNS_PER_TASK: Final = 4  # small enough that both workers end at about the same time
 
 
@@ -99,25 +100,33 @@ def git(places: Places, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
 
+def open_store(places: Places) -> None:
+    """Open the store a worker process keeps for its life; the other processes' end does not touch it."""
+    global _store  # noqa: PLW0603  one per process, set by the pool's initializer
+    _store = ArtifactStore(places.config())
+    _store.warm_up()
+
+
 def commit_runs(places: Places, specs: Sequence[RunSpec]) -> list[Committed]:
-    """Run backtests, leave their files on disk and commit them; the body of a worker process."""
+    """Run backtests, leave their files on disk and commit them; the work of a worker process."""
     committed: list[Committed] = []
-    with ArtifactStore(places.config()) as store:
-        for spec in specs:
-            run = make_run(spec)
-            raw_bytes = write_run(run, places.runs)
-            folder = places.runs / run.workflow_id / run.task_id
-            started_s = time.perf_counter()
-            result = store.commit_artifacts(
-                workflow_id=run.workflow_id,
-                task_id=run.task_id,
-                files=[folder / name for name in run.files],
-                metadata=dict(run.metadata),
-                correlation_id=run.correlation_id,
-                prompt_hash=run.prompt_hash,
-            )
-            elapsed_s = time.perf_counter() - started_s
-            committed.append(Committed(str(result["tags"][0]), raw_bytes, elapsed_s))  # type: ignore[index]
+    if _store is None:
+        raise SystemExit("a worker has no store; the pool starts it with open_store")
+    for spec in specs:
+        run = make_run(spec)
+        raw_bytes = write_run(run, places.runs)
+        folder = places.runs / run.workflow_id / run.task_id
+        started_s = time.perf_counter()
+        result = _store.commit_artifacts(
+            workflow_id=run.workflow_id,
+            task_id=run.task_id,
+            files=[folder / name for name in run.files],
+            metadata=dict(run.metadata),
+            correlation_id=run.correlation_id,
+            prompt_hash=run.prompt_hash,
+        )
+        elapsed_s = time.perf_counter() - started_s
+        committed.append(Committed(str(result["tags"][0]), raw_bytes, elapsed_s))  # type: ignore[index]
     return committed
 
 
@@ -125,7 +134,7 @@ def sweep(places: Places, count: int, workers: int, seed: int) -> Iterator[list[
     """Run the sweep in worker processes and yield what each task committed."""
     specs = [RunSpec(index, seed) for index in range(count)]
     tasks = [specs[start : start + _RUNS_PER_TASK] for start in range(0, count, _RUNS_PER_TASK)]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), open_store, (places,)) as pool:
         for future in [pool.submit(commit_runs, places, task) for task in tasks]:
             yield future.result()
 

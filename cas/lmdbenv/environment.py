@@ -52,6 +52,7 @@ class Environment:
         self, directory: Path, *, map_size_bytes: int, durability: Durability, read_only: bool
     ) -> None:
         self.directory = directory
+        self._suspect_path = str(directory / SUSPECT_FILE)
         self.durability: Durability = durability
         self.read_only = read_only
         self._map_size_bytes = map_size_bytes
@@ -154,7 +155,7 @@ class Environment:
             lock=not (self.read_only and not os.access(self.directory, os.W_OK)),
             create=False,
             readahead=False,
-            meminit=False,
+            meminit=True,  # else slack in pages takes what memory held to the disk, refused secrets among it
             mode=FILE_MODE,
         )
 
@@ -337,7 +338,7 @@ class Environment:
         Raises:
             StoreSuspectError: The mark is on the disk.
         """
-        if (self.directory / SUSPECT_FILE).exists():
+        if os.access(self._suspect_path, os.F_OK):
             raise StoreSuspectError(
                 "an earlier write to this store failed, so its file may not hold what was acknowledged",
                 hint="Run `cas verify --full`; it reads everything back and lifts the mark when all is well.",

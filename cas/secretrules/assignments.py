@@ -49,7 +49,9 @@ _VALUE = (
 )
 _OPEN = rb"(?:[A-Za-z_.:]+\(\s*|[>|][+-]?\s+|convertto-securestring\s+(?:-string\s+)?)?[bruf]{0,2}[\"'`\\]*"
 _CLOSE = rb"[\"'`\\\])}*]*"
-_SEPARATED = _CLOSE + rb"[\s|?]*(?:or|[:=,<>(!\-?|]+)[\s\[{(*]*(?:[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]*=\s*)?"
+_SEPARATED = (
+    _CLOSE + rb"[\s|?]*(?:or|[:=,<>(!\-?|]+)[\s\[{(*]*(?:[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]*=\s*)?"
+)
 _NAME_VALUE = (
     rb"(?:" + _CLOSE + rb"[\s,;{]+[\"'`\\]*(?:value|string|default)[\"'`\\]*\s*[:=>]\s*"
     rb"|</(?:key|name|td|th|dt)>\s*<(?:string|value|td|dd)>\s*)"
@@ -155,7 +157,8 @@ _SERVICES_PER_RULE: Final = 24  # an automaton refuses one alternative of all
 
 
 def _service_rule(words: list[bytes]) -> Rule:
-    named = b"|".join(sorted(words, key=lambda word: (-len(word), word)))
+    longest_first = sorted(words, key=len, reverse=True)
+    named = b"|".join(longest_first)
     tail = rb"(?:[_.\-]?(?:io|com|live|prod|paper|demo|main|bot|token))?[\"']?"
     return Rule(
         id="service-credential",
@@ -170,12 +173,17 @@ def _service_rule(words: list[bytes]) -> Rule:
 
 
 SERVICE_NAMES: Final[tuple[Rule, ...]] = tuple(
-    _service_rule(_SERVICES[at : at + _SERVICES_PER_RULE]) for at in range(0, len(_SERVICES), _SERVICES_PER_RULE)
+    _service_rule(_SERVICES[at : at + _SERVICES_PER_RULE])
+    for at in range(0, len(_SERVICES), _SERVICES_PER_RULE)
 )
 # A client object made with its key as a bare argument: ``binance.Client("<key>", "<secret>")``.
 _ARGUMENT = rb"[A-Za-z0-9_.\-+/=]"
 # Arguments before the one that is looked at, which may be names, ids and passwords.
-_BEFORE_PATTERN: Final = (rb"", rb"[bru]?\\{0,3}[\"'][^\"'\r\n]{1,128}[\"'],\s{0,40}", rb"(?:[bru]?\\{0,3}[\"'][^\"'\r\n]{1,128}[\"'],\s{0,40}){2}")
+_BEFORE_PATTERN: Final = (
+    rb"",
+    rb"[bru]?\\{0,3}[\"'][^\"'\r\n]{1,128}[\"'],\s{0,40}",
+    rb"(?:[bru]?\\{0,3}[\"'][^\"'\r\n]{1,128}[\"'],\s{0,40}){2}",
+)
 _BEFORE_GUARD: Final = (
     rb"",
     rb"[bru]?\\{0,3}[\"'][^\"'\r\n]{1,128}[\"'],\s*",
@@ -185,7 +193,11 @@ CLIENT_CALLS: Final[tuple[Rule, ...]] = tuple(
     Rule(
         id="client-credential",
         description="exchange, broker or data credential given to a client",
-        pattern=rb"\(\s{0,40}" + before_pattern + rb"[bru]?\\{0,3}[\"'](?P<v>" + _ARGUMENT + rb"{16,128})\\{0,3}[\"']",
+        pattern=rb"\(\s{0,40}"
+        + before_pattern
+        + rb"[bru]?\\{0,3}[\"'](?P<v>"
+        + _ARGUMENT
+        + rb"{16,128})\\{0,3}[\"']",
         check="client",
         rank=25,
         guard=rb"[a-z0-9_]\(\s*" + before_guard + rb"[bru]?\\*[\"'][a-z0-9_.\-+/=]{16}",

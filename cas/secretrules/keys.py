@@ -111,25 +111,45 @@ KEYS: Final[tuple[Rule, ...]] = (
         check="strong",
         rank=40,
         guard=rb"(?:infura\.io/(?:ws/)?v3|alchemy(?:api)?\.(?:com|io)/v2|quiknode\.pro|rpc\.ankr\.com/[a-z_]{2,24}|chainstack\.com|getblock\.io)/[a-z0-9_\-]{24}",
-        literals=(b"infura.io/", b"alchemy", b"quiknode.pro/", b"rpc.ankr.com/", b"chainstack.com/", b"getblock.io/"),
+        literals=(
+            b"infura.io/",
+            b"alchemy",
+            b"quiknode.pro/",
+            b"rpc.ankr.com/",
+            b"chainstack.com/",
+            b"getblock.io/",
+        ),
     ),
     Rule(
         id="command-login",
         description="token given to a login command",
-        pattern=rb"(?:wandb|huggingface-cli|hf|vault|doppler|pulumi|ngrok|flyctl|vercel)[ \t](?:auth[ \t]|config[ \t])?(?:login|authtoken|add-authtoken)"
+        pattern=rb"(?:wandb|huggingface-cli|hf|vault|doppler|pulumi|ngrok|flyctl|vercel)[ \t]"
+        rb"(?:auth[ \t]|config[ \t])?(?:login|authtoken|add-authtoken)"
         rb"[ \t]{1,4}(?:--?[a-z-]{1,16}[ \t=]{1,4})?[\"']?(?P<v>[A-Za-z0-9_.-]{20,128})",
         check="strong",
         rank=30,
         guard=rb"(?:login|authtoken)[ \t]+(?:--?[a-z\-]+[ \t=]+)?[\"']?[a-z0-9_.\-]{20}",
-        literals=(b"wandb", b"huggingface-cli", b"hf ", b"vault", b"doppler", b"pulumi", b"ngrok", b"flyctl", b"vercel"),
+        literals=(
+            b"wandb",
+            b"huggingface-cli",
+            b"hf ",
+            b"vault",
+            b"doppler",
+            b"pulumi",
+            b"ngrok",
+            b"flyctl",
+            b"vercel",
+        ),
     ),
     Rule(
         id="wallet-mnemonic",
         description="wallet's recovery phrase assigned to a name",
-        pattern=rb"(?i:seed|recovery|mnemonic|backup|wallet|phrase)[A-Za-z _-]{0,24}[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?P<v>(?:[a-z]{3,8}[ ,]{1,2}){11,23}[a-z]{3,8})(?![A-Za-z])",
+        pattern=rb"(?i:seed|recovery|mnemonic|backup|wallet|phrase)[A-Za-z _-]{0,24}[\"']?\s{0,4}[:=]\s{0,4}[\"']?"
+        rb"(?P<v>(?:[a-z]{3,8}[ ,]{1,2}){11,23}[a-z]{3,8})(?![A-Za-z])",
         check="mnemonic",
         rank=22,
-        guard=rb"(?:seed|recovery|mnemonic|backup|wallet|phrase)[a-z _\-]*[\"']?\s*[:=]\s*[\"']?[a-z]+[ ,]+[a-z]+[ ,]+[a-z]+[ ,]+[a-z]",
+        guard=rb"(?:seed|recovery|mnemonic|backup|wallet|phrase)[a-z _\-]*[\"']?\s*[:=]\s*"
+        rb"[\"']?[a-z]+[ ,]+[a-z]+[ ,]+[a-z]+[ ,]+[a-z]",
         literals=(b"seed", b"recovery", b"mnemonic", b"backup", b"wallet", b"phrase"),
     ),
     Rule(

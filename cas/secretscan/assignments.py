@@ -28,7 +28,8 @@ _NAME_VALUE: Final = re.compile(
     re.IGNORECASE,
 )
 _SAID: Final = re.compile(
-    rb"\s{1,3}(?:(?:is|was)(?:\s(?:now|still|(?:re)?set\sto|changed\sto))?\s{0,2}[:=]?\s{1,3}|(?=`))", re.IGNORECASE
+    rb"\s{1,3}(?:(?:is|was)(?:\s(?:now|still|(?:re)?set\sto|changed\sto))?\s{0,2}[:=]?\s{1,3}|(?=`))",
+    re.IGNORECASE,
 )
 # A word with a digit in it right behind the name: "using api key X1..."; as in the guard.
 _PLAIN: Final = re.compile(rb"[ \t]{1,3}[\[(]?(?=[^\s0-9]{0,24}[0-9])")
@@ -117,7 +118,9 @@ def _is_near_service(text: bytes, at: int) -> bool:
     """Tell whether a broker, an exchange, a data service or a secret is spoken of around a place."""
     around = text[max(0, at - _NEAR_BYTES) : at + _NEAR_BYTES].lower()
     plain = around.replace(b"_", b"").replace(b"-", b"")
-    return any(word in plain for word in (b"secret", b"credential", b"apikey")) or any(service in plain for service in _LONG_SERVICES)
+    return any(word in plain for word in (b"secret", b"credential", b"apikey")) or any(
+        service in plain for service in _LONG_SERVICES
+    )
 
 
 def accepts_cell(kind: NameKind, cell: bytes) -> bool:
@@ -161,7 +164,9 @@ def _read_separated(  # noqa: PLR0911  # one way out for each reason that it is 
     if weak and not value.quoted:
         return None
     line = text[max(0, start - 200) : start].rpartition(b"\n")[2]
-    if separator == b"," and not _allows_comma(text, start, value, closed=closed, leads_line=not line.strip()):
+    if separator == b"," and not _allows_comma(
+        text, start, value, closed=closed, leads_line=not line.strip()
+    ):
         return None
     if place == "code" and not value.quoted and (_COMMENT.search(line) or _is_inside_string(line)):
         place = "text"
@@ -179,7 +184,7 @@ def _is_inside_string(line: bytes) -> bool:
 def _allows_comma(text: bytes, start: int, value: _Value, *, closed: bool, leads_line: bool) -> bool:
     """Tell a name and its value, in a call or alone in a row, from two names in a list."""
     if not closed:
-        row_ends = text[value.end : value.end + 2].strip(b"\r\"")[:1] in {b"", b"\n"}
+        row_ends = text[value.end : value.end + 2].strip(b'\r"')[:1] in {b"", b"\n"}
         return leads_line and row_ends and b" " not in text[value.start : value.end]
     if text[start : start + 2] == b"--":
         return True

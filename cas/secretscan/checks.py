@@ -216,7 +216,11 @@ def service(data: bytes, start: int, end: int) -> Span | None:
         return None
     value = _text(data, start, end)
     is_setting = name[1].upper() == name[1] and not before[: name.start()].strip(b" \t\"'{")
-    if not is_setting and not before.lstrip().startswith((b"export ", b"set ", b"ENV ")) and values.is_hex(value):
+    if (
+        not is_setting
+        and not before.lstrip().startswith((b"export ", b"set ", b"ENV "))
+        and values.is_hex(value)
+    ):
         return None
     return strong(data, start, end)
 

@@ -81,10 +81,19 @@ class Block(NamedTuple):
     core_end: int
 
 
-class _Prepared(NamedTuple):
-    rule: Rule
-    pattern: re.Pattern[bytes]
-    guard: re.Pattern[bytes] | None
+class _Prepared:
+    """A rule whose expressions are compiled when they are first needed: most rules never are."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[bytes]:
+        return re.compile(self.rule.pattern)
+
+    @functools.cached_property
+    def guard(self) -> re.Pattern[bytes] | None:
+        return re.compile(self.rule.guard, re.IGNORECASE) if self.rule.guard else None
 
 
 @functools.cache
@@ -92,8 +101,7 @@ def _built_in() -> tuple[tuple[Anchor, ...], tuple[_Prepared | WrappedAnchor, ..
     """Return the anchors of the rule table and what each stands for; made once for a process."""
     made: list[tuple[Anchor, _Prepared | WrappedAnchor]] = []
     for rule in RULES:
-        guard = re.compile(rule.guard, re.IGNORECASE) if rule.guard else None
-        prepared = _Prepared(rule, re.compile(rule.pattern), guard)
+        prepared = _Prepared(rule)
         made += [(anchor, prepared) for anchor in _anchors(rule)]
     made += [(wrapped.anchor, wrapped) for wrapped in wrapped_anchors()]
     anchors, targets = zip(*made, strict=True)

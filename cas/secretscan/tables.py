@@ -19,8 +19,15 @@ _DELIMITERS: Final = (b"\t", b",", b";", b"|")
 _FIELD_NAME: Final = re.compile(r"(?:[#A-Za-z_][\w \-/().%#*`]{0,48})?")
 _RULER: Final = re.compile(rb"[\s|:+-]+")
 _FIELDS: Final = {
-    delimiter: re.compile(rb'\s*(?:"(?P<q>[^"\r\n]*)"|(?P<b>[^' + re.escape(delimiter) + rb"\r\n]*))[^"
-    + re.escape(delimiter) + rb"\r\n]*(?:" + re.escape(delimiter) + rb"|\Z)")
+    delimiter: re.compile(
+        rb'\s*(?:"(?P<q>[^"\r\n]*)"|(?P<b>[^'
+        + re.escape(delimiter)
+        + rb"\r\n]*))[^"
+        + re.escape(delimiter)
+        + rb"\r\n]*(?:"
+        + re.escape(delimiter)
+        + rb"|\Z)"
+    )
     for delimiter in _DELIMITERS
 }
 _MIN_FIELDS: Final = 2
@@ -56,7 +63,9 @@ def read_table(text: bytes, at: int) -> Iterator[Assigned]:
         return
     titles = [header[low:high].strip(b" *`").decode("utf-8", "replace") for low, high in fields]
     inner = titles[1:-1] if delimiter == b"|" else titles  # Markdown's outer bars
-    if not all(titles if delimiter != b"|" else inner) or not all(_FIELD_NAME.fullmatch(title) for title in titles):
+    if not all(titles if delimiter != b"|" else inner) or not all(
+        _FIELD_NAME.fullmatch(title) for title in titles
+    ):
         return
     here = next((n for n, (low, high) in enumerate(fields) if start + low <= at < start + high), None)
     kind = None if here is None else judge_name(titles[here].replace(" ", "_"))
@@ -81,7 +90,7 @@ def read_insert(text: bytes, at: int) -> Iterator[Assigned]:
         return
     titles = text[start : found.start()].split(b",")
     here = text.count(b",", start, at)
-    kind = judge_name(titles[here].strip(b" `\"[]\r\n\t").decode("utf-8", "replace"))
+    kind = judge_name(titles[here].strip(b' `"[]\r\n\t').decode("utf-8", "replace"))
     if kind is None or not kind.sure:
         return
     end = found.end()

@@ -8,6 +8,7 @@ never less. This module matches nothing.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 from dataclasses import dataclass
@@ -306,6 +307,7 @@ def expression(node: Node) -> bytes | None:
             return None
 
 
+@functools.cache
 def byte_class(mask: int) -> bytes:
     """Return a set of bytes as a character class."""
     ranges: list[bytes] = []

@@ -90,7 +90,9 @@ def is_something_else(value: str) -> bool:
     """Tell whether a value has a form that credentials do not have: number, date, path, address, host name, file."""
     for form in (_NUMBER, _DATE, _ADDRESS, _MAIL, _FILE, _MODEL_TOKEN):
         if form.fullmatch(value):
-            return True
+            stem = value.rpartition(".")[0]
+            # A file may be called after the key it holds, or after a digest.
+            return form is not _FILE or "/" in stem or is_hex(stem) or not is_random(stem, _LONG_CHARS)
     if _WEB.match(value) or value.endswith(":"):
         return True
     if _PATH.fullmatch(value) and not is_random(value.replace("/", "")):

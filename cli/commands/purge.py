@@ -50,9 +50,8 @@ def purge(
     """
     session = ctx.ensure_object(Session)
     output = session.output
-    with session.open_for_writing() as store:
-        with output.progress() as progress:
-            result = store.purge(secret, dry_run=dry_run, progress=progress)
+    with session.open_for_writing() as store, output.progress() as progress:
+        result = store.purge(secret, dry_run=dry_run, progress=progress)
     if session.as_json:
         output.document(result)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
@@ -137,8 +137,7 @@ def _show_located(output: Output, report: RescanReport) -> None:
             f": {finding.description} [{finding.rule}] {finding.fingerprint}",
         )
         for run in item.runs:
-            tags = run["tags"]
-            named = ", ".join(map(str, tags)) if isinstance(tags, list) else ""
+            named = ", ".join(cast("list[str]", run["tags"]))
             output.line(f"  {run['branch']} {str(run['commit_sha'])[:12]} {named} ({run['export_state']})")
     for what in report.unreadable:
         output.warn(f"{what} could not be read, so it was not scanned; `cas verify` tells more")

@@ -1,8 +1,8 @@
 """How often the gate is right on the blind sets: written before it was looked at what the rules make of them.
 
-Each set was looked at once, then the rules were mended by class, and the next set written or taken. Precision was 1.00,
-1.00, 0.975, 1.00, 1.00, 1.00 and recall 0.86, 0.91, 0.86, 0.90, 0.95, 0.97 at the first look at A to F. Set G is only
-reported on: no rule was changed after it was looked at.
+Each set was looked at once, then the rules were mended by class, and the next set taken or written. At the first look
+precision was 1.00, 1.00, 0.975, 1.00, 1.00, 1.00, 0.985 and recall 0.86, 0.91, 0.86, 0.90, 0.95, 0.97, 1.00 for A to G.
+Set G is only reported on: no rule was changed for what it showed.
 """
 
 import importlib
@@ -32,6 +32,19 @@ def test_blind_set_is_large_enough(name):
     drawn = samples(name, "report")
     assert sum(sample.is_secret for sample in drawn) >= 120
     assert sum(not sample.is_secret for sample in drawn) >= 156
+
+
+@pytest.mark.parametrize("name", [*TUNED, REPORTED])
+def test_blind_set_gives_both_engines_and_every_cut_the_same_findings(name):
+    pytest.importorskip("hyperscan", reason="no wheel for this machine")
+    compiled, plain = SecretScanner(engine="hyperscan"), SecretScanner(engine="python")
+    for sample in samples(name, "engines"):
+        found = compiled.scan(sample.data, sample.name)
+        assert found == plain.scan(sample.data, sample.name), sample
+        stream = compiled.stream(sample.name)
+        for start in range(0, len(sample.data), 7):
+            stream.feed(sample.data[start : start + 7])
+        assert found == stream.finish(), sample
 
 
 @pytest.mark.parametrize("name", TUNED)

@@ -163,9 +163,7 @@ def test_purge_twice_tells_the_same_and_changes_nothing(leaked):
     with opened(leaked) as store:
         digest = digest_bytes(LEAK).hex()
         first, second = store.purge(digest), store.purge(digest)
-        assert second["runs"] == [
-            {**run, "export_state": "parked"} for run in first["runs"]
-        ]
+        assert second["runs"] == [{**run, "export_state": "parked"} for run in first["runs"]]
         assert second["blobs"][0]["purged_before"]
         assert second["held"] == 0
 

@@ -182,7 +182,9 @@ def test_commit_unreadable_file_is_refused_by_name(shared_store, tmp_path, monke
     real = getattr(os, call)
 
     def fail(what, *arguments):  # root, as whom tests may run, is refused nothing by the file system
-        if what == path or (call == "pread" and Path(f"/proc/self/fd/{what}").readlink() == path):
+        if what in {path, str(path)} or (
+            call == "pread" and Path(f"/proc/self/fd/{what}").readlink() == path
+        ):
             raise OSError(code, os.strerror(code))
         return real(what, *arguments)
 

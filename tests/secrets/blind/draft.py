@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import base64
 import json
-import random
 from dataclasses import dataclass
 
-from tests.secrets.corpus import B62, B64, DIGITS, HEX, LOWER, URLSAFE, UPPER, Maker
+from tests.secrets.corpus import B62, B64, DIGITS, HEX, LOWER, UPPER, URLSAFE, Maker
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,9 @@ class Draft(Maker):
 
     def word_pw(self) -> str:
         """A password as people make them."""
-        word = self.pick("Falcon", "Winter", "Trader", "Dragon", "Monsoon", "Bluebird", "Kestrel", "Sunrise", "Tango")
+        word = self.pick(
+            "Falcon", "Winter", "Trader", "Dragon", "Monsoon", "Bluebird", "Kestrel", "Sunrise", "Tango"
+        )
         tail = self.pick("!", "#", "@", "$", "_")
         return self.s(
             self.pick(
@@ -87,7 +88,9 @@ class Draft(Maker):
 
     def jwt(self) -> str:
         head = self.url_b64(json.dumps({"alg": self.pick("HS256", "RS256", "ES256"), "typ": "JWT"}))
-        body = self.url_b64(json.dumps({"sub": str(self.number(1, 10**9)), "exp": self.number(10**9, 2 * 10**9)}))
+        body = self.url_b64(
+            json.dumps({"sub": str(self.number(1, 10**9)), "exp": self.number(10**9, 2 * 10**9)})
+        )
         return self.s(f"{head}.{body}.{self.of(URLSAFE, 43)}")
 
     def pem(self, kind: str = "", size: int = 600) -> list[str]:
@@ -111,7 +114,10 @@ def make(templates_with, templates_without, *, seed: str, draws: int) -> list[Sa
     samples = []
     for is_secret, templates in ((True, templates_with), (False, templates_without)):
         for number, (name, write) in enumerate(templates):
-            samples += [_sample(f"{seed}/{is_secret}/{number}/{n}", name, write, is_secret, number) for n in range(draws)]
+            samples += [
+                _sample(f"{seed}/{is_secret}/{number}/{n}", name, write, is_secret, number)
+                for n in range(draws)
+            ]
     return samples
 
 
@@ -120,7 +126,9 @@ def _sample(seed: str, name: str, write, is_secret: bool, number: int) -> Sample
     text = write(draft)
     if is_secret and not draft.noted:
         raise ValueError(f"template {number} of {name} notes no credential")
-    plain = text.decode("utf-16") if isinstance(text, bytes) and text[:2] in {b"\xff\xfe", b"\xfe\xff"} else text
+    plain = (
+        text.decode("utf-16") if isinstance(text, bytes) and text[:2] in {b"\xff\xfe", b"\xfe\xff"} else text
+    )
     data = text if isinstance(text, bytes) else text.encode()
     lines = set()
     if is_secret and isinstance(plain, str):
@@ -143,10 +151,3 @@ def judge(samples, scan):
         elif found:
             accused.append(sample)
     return right / max(1, right + len(accused)), right / max(1, right + len(missed)), missed, accused
-
-
-def shuffled(seed: str, items):
-    """Return items in an order of their own."""
-    order = list(items)
-    random.Random(seed).shuffle(order)
-    return order
