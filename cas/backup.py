@@ -75,6 +75,13 @@ def restore(source: Path, directory: Path, verify: Verify, *, map_size_bytes: in
         finally:
             close_environment(backup)
 
+    if not (source / DATA_FILE).is_file():
+        raise StorageError(
+            f"there is no backup at {source}",
+            kind="not_a_store",
+            hint="Name the folder that `cas backup` wrote.",
+            subject=str(source),
+        )
     refuse_network_file_system(directory.absolute().parent)
     return _make(directory, map_size_bytes, copy, verify)
 

@@ -18,7 +18,7 @@ from cas.errors import InvalidFileError, StorageError
 from cas.lmdbenv import mapped_errors, sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from cas.lmdbenv import Environment
@@ -28,7 +28,14 @@ _FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def check_out(environment: Environment, run: RunManifest, directory: Path, *, overwrite: bool) -> list[str]:
+def check_out(
+    environment: Environment,
+    run: RunManifest,
+    directory: Path,
+    *,
+    overwrite: bool,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[str]:
     """Write a run's files into ``directory``.
 
     Args:
@@ -36,6 +43,7 @@ def check_out(environment: Environment, run: RunManifest, directory: Path, *, ov
         run: The manifest.
         directory: Created with its parents; an existing empty folder is replaced.
         overwrite: Replace an existing folder with files in it; it is removed only after the new one is complete.
+        progress: Called with the phase ``files``, files written, files in all.
 
     Returns:
         The names written, ``metadata.json`` included when the run has one.
@@ -53,7 +61,7 @@ def check_out(environment: Environment, run: RunManifest, directory: Path, *, ov
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=0o755)
         try:
-            written = _fill(environment, run, temporary)
+            written = _fill(environment, run, temporary, progress)
             _move_into_place(temporary, directory)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -72,17 +80,26 @@ def _check_target(directory: Path, *, overwrite: bool) -> None:
         )
 
 
-def _fill(environment: Environment, run: RunManifest, temporary: Path) -> list[str]:
+def _fill(
+    environment: Environment,
+    run: RunManifest,
+    temporary: Path,
+    progress: Callable[[str, int, int], None] | None,
+) -> list[str]:
     written: list[str] = []
     root = os.open(temporary, _DIRECTORY_FLAGS)
     try:
         for entry in run.files:
+            if progress is not None:
+                progress("files", len(written), len(run.files))
             with environment.read() as transaction:
                 blob = blobs.require(transaction, entry.digest)
             with _create(root, entry.name) as file:
                 for chunk in blobs.iter_content(environment, blob):
                     _write_all(file, chunk)
             written.append(entry.name)
+        if progress is not None:
+            progress("files", len(written), len(run.files))
         if run.with_metadata_file:
             with _create(root, names.METADATA_NAME) as file:
                 _write_all(file, manifest.metadata_file_bytes(run))

@@ -6,6 +6,7 @@ Thin: the work is done by `cas.retention`, `cas.gc`, `cas.heal` and `cas.backup`
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -239,11 +240,17 @@ class StoreKeeper(StoreReader):
         done.repaired = mended.written + mended.removed
         return done
 
-    def backup(self, directory: str | os.PathLike[str]) -> Record:
+    def backup(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Record:
         """Write a consistent, verified copy of the store into a new folder while writers go on; durable on return.
 
         Args:
             directory: Must not exist, or be empty.
+            progress: Called with phase, items verified, items in all, once the copy is made.
 
         Returns:
             ``directory, runs, blobs, bytes``.
@@ -252,7 +259,8 @@ class StoreKeeper(StoreReader):
             StorageError: The folder is in the way, or a disk refused; nothing is left there.
             IntegrityError: The copy does not verify: the store itself is damaged.
         """
-        return backup.back_up(self.environment, Path(directory), check.verify)
+        verify = functools.partial(check.verify, progress=progress)
+        return backup.back_up(self.environment, Path(directory), verify)
 
     def _checked_note(self, note: str | None) -> str | None:
         """Return a note that may be stored; it passes the secret gate like all text.

@@ -5,6 +5,7 @@ Invariant: a store that is in use is never touched, and an existing one never ov
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from cas.lmdbenv import SUSPECT_FILE, compact_environment
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from cas.config import ArtifactStoreConfig
     from cas.records import Record
@@ -46,12 +48,18 @@ def compact_store(config: ArtifactStoreConfig) -> Record:
     return {"before_bytes": before_bytes, "after_bytes": after_bytes}
 
 
-def restore_store(source: str | os.PathLike[str], config: ArtifactStoreConfig) -> Record:
+def restore_store(
+    source: str | os.PathLike[str],
+    config: ArtifactStoreConfig,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Record:
     """Make a store from a backup, verified before it gets its name; durable on return.
 
     Args:
         source: Folder of the backup.
         config: Says where the store is to be; nothing may be there.
+        progress: Called with phase, items verified, items in all, once the copy is made.
 
     Returns:
         ``directory, runs, blobs, bytes``.
@@ -60,4 +68,5 @@ def restore_store(source: str | os.PathLike[str], config: ArtifactStoreConfig) -
         StorageError: There is no backup, something is where the store is to be, or a disk refused.
         IntegrityError: The backup is damaged.
     """
-    return backup.restore(Path(source), config.store_dir, check.verify, map_size_bytes=config.map_size_bytes)
+    verify = functools.partial(check.verify, progress=progress)
+    return backup.restore(Path(source), config.store_dir, verify, map_size_bytes=config.map_size_bytes)

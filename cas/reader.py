@@ -215,13 +215,21 @@ class StoreReader:
             f"{run.correlation_id} has no file {name!r}", subject=name, hint=f"It has {known}."
         )
 
-    def checkout(self, ref: str, directory: str | os.PathLike[str], *, overwrite: bool = False) -> list[str]:
+    def checkout(
+        self,
+        ref: str,
+        directory: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> list[str]:
         """Write a run's files into a new folder, all verified, or leave the folder as it was.
 
         Args:
             ref: Which run; see `show`. For a rollback, the run it went back to.
             directory: Must not exist, or be empty, unless ``overwrite``.
             overwrite: Replace what the folder holds.
+            progress: Called with phase, files written, files in all.
 
         Returns:
             The names written.
@@ -231,7 +239,9 @@ class StoreReader:
             InvalidFileError: The folder is in the way.
             IntegrityError: A blob is damaged.
         """
-        return checkout.check_out(self.environment, self._run(ref), Path(directory), overwrite=overwrite)
+        return checkout.check_out(
+            self.environment, self._run(ref), Path(directory), overwrite=overwrite, progress=progress
+        )
 
     def diff(self, left: str, right: str) -> Record:
         """Return what differs between two runs, as JSON-able data of bounded size.

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from cli import failures
 from cli.session import Session
+from cli.shells import install_completion, show_completion
 from cli.switches import switch_parameters
 from cli.verbs import LIMITS, load_verb
 
@@ -71,7 +72,7 @@ Examples:
   cas list --where "net_pnl > 100"
   cas export
 
-`cas` alone shows where you are. `cas help exit-codes`, `cas help config` and `cas help names` explain more.
+`cas` alone shows where you are; `cas help` lists topics that explain more.
 """
 
 
@@ -203,6 +204,24 @@ def cas(
     version: Annotated[  # noqa: ARG001  handled by its callback
         bool, typer.Option("--version", callback=_show_version, help="Show the version and exit.")
     ] = False,
+    show: Annotated[  # noqa: ARG001  handled by its callback
+        str | None,
+        typer.Option(
+            "--show-completion",
+            metavar="SHELL",
+            callback=show_completion,
+            help="Write the completion script of bash, zsh or fish and exit.",
+        ),
+    ] = None,
+    install: Annotated[  # noqa: ARG001  handled by its callback
+        str | None,
+        typer.Option(
+            "--install-completion",
+            metavar="SHELL",
+            callback=install_completion,
+            help="Install that script for this user and exit.",
+        ),
+    ] = None,
 ) -> None:
     """Store backtest runs durably, under git commit ids that are known before git sees them.
 
@@ -220,6 +239,9 @@ def root_command() -> Root:
     command = typer.main.get_command(app)
     if not isinstance(command, Root):
         raise TypeError("the root command lost its class")
+    # Typer's own options for completion guess the shell from the running processes; ours are told.
+    guessing = {"install_completion", "show_completion"}
+    command.params = [param for param in command.params if param.name not in guessing]
     command.params.extend(switch_parameters())
     return command
 

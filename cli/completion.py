@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_COUNT: Final = 60
 _RECENT_COUNT: Final = 20
+_LITERAL_SIGNS: Final = frozenset("_-.,:/@%+")
 
 
 @contextlib.contextmanager
@@ -99,8 +100,11 @@ def _branches(store: ArtifactStore, prefix: str) -> list[str]:
 
 
 def _plain(found: list[str], incomplete: str) -> list[str]:
-    """Return each once; a name with a blank or control character would break the shell's line."""
-    fitting = (
-        name for name in found if name.startswith(incomplete) and name.isprintable() and " " not in name
-    )
+    """Return each once, without those that a shell would not take literally: it puts what is offered into the line."""
+    fitting = (name for name in found if name.startswith(incomplete) and _is_literal(name))
     return list(dict.fromkeys(fitting))[:_MOST_COUNT]
+
+
+def _is_literal(name: str) -> bool:
+    """Tell whether bash, zsh and fish take a name for itself: no blank, quote, glob, expansion or option."""
+    return not name.startswith("-") and all(sign.isalnum() or sign in _LITERAL_SIGNS for sign in name)

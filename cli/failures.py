@@ -55,7 +55,11 @@ EXIT_CODES: Final = (
         EXPORT_PENDING, "export-pending", "The export is not complete; the rest stays queued, run it again."
     ),
     ExitCode(EXPORT_FAILED, "export-failed", "git refused, or runs are parked; a person has to look."),
-    ExitCode(LEASE_HELD, "lease-held", "Another export of this store is running."),
+    ExitCode(
+        LEASE_HELD,
+        "lease-held",
+        "Another process is at work on this store or has it open; try again, or give --lock-wait.",
+    ),
     ExitCode(CHECK_FAILED, "check-failed", "`cas doctor` found something that does not work."),
     ExitCode(ALERT_INFO, "alert-info", "`cas alerts`: a secret was detected or a rollback performed."),
     ExitCode(ALERT_WARNING, "alert-warning", "`cas alerts`: too many pushes failed."),
@@ -76,7 +80,13 @@ _CODE_BY_CLASS: Final = {
     "WaitTimeoutError": EXPORT_PENDING,
     "ExportError": EXPORT_FAILED,
 }
-_CODE_BY_KIND: Final = {"not_a_store": NOT_FOUND, "purged": NOT_FOUND}
+_CODE_BY_KIND: Final = {
+    "not_a_store": NOT_FOUND,
+    "purged": NOT_FOUND,
+    "target_exists": INVALID_INPUT,
+    "store_in_use": LEASE_HELD,
+    "gc_running": LEASE_HELD,
+}
 
 
 def exit_code(error: ArtifactStoreError) -> int:

@@ -1,8 +1,9 @@
 """Output: the only module that writes to the terminal.
 
-Invariant: data goes to stdout and talk to stderr; with ``--json`` stdout holds exactly one JSON document and stderr at
-most one, the error. Colour appears on a terminal only, and never under NO_COLOR. No text from outside reaches a
-terminal with its control characters. It must not read the environment or decide what is shown.
+Invariant: data goes to stdout and talk to stderr; with ``--json`` stdout holds one JSON document, or, of a command that
+shows progress, JSON Lines whose last is the result; stderr holds JSON as well, one line per error. Colour appears on a
+terminal only, and never under NO_COLOR. No text from outside reaches a terminal with its control characters. It must
+not read the environment or decide what is shown.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Output:
     """Where a command's results, notes and errors go.
 
     Args:
-        as_json: Write one JSON document instead of text.
+        as_json: Write JSON instead of text.
         quiet: Leave out notes and progress; errors are written all the same.
         wishes: What the environment says about colour and width.
     """
@@ -79,12 +80,26 @@ class Output:
         self.as_json = as_json
         self._quiet = quiet
         self._wishes = wishes
+        self._has_events = False
 
     # --- data, on stdout -----------------------------------------------------------------------------------------
 
     def document(self, data: Mapping[str, object]) -> None:
-        """Write the JSON document of a command; ASCII only, so that any encoding carries it."""
+        """Write the JSON document of a command, or the result line of long work; ASCII only, for any encoding."""
+        if self._has_events:
+            self.event("result", data)
+        else:
+            self.whole_document(data)
+
+    def whole_document(self, data: Mapping[str, object]) -> None:
+        """Write a JSON document whose form is not ours."""
         self._write(sys.stdout, json.dumps(data, indent=2, allow_nan=False, default=str) + "\n")
+
+    def event(self, name: str, data: Mapping[str, object]) -> None:
+        """Write one line of JSON Lines, at once; the key ``event`` says what it is."""
+        self._has_events = True
+        self._write(sys.stdout, json.dumps({"event": name, **data}, allow_nan=False, default=str) + "\n")
+        sys.stdout.flush()
 
     def line(self, *pieces: Content) -> None:
         """Write one line of text."""
@@ -169,13 +184,16 @@ class Output:
 
     @contextlib.contextmanager
     def progress(self) -> Generator[Progress | None, None, None]:
-        """Show progress while the block runs: a bar on a terminal, plain lines elsewhere, None when not wanted."""
-        if self._quiet or self.as_json:
+        """Show progress while the block runs: a bar on a terminal, lines elsewhere, None when not wanted."""
+        self._has_events = self.as_json
+        if self._quiet:
             yield None
             return
-        from cli.progress import BarProgress, LineProgress
+        from cli.progress import BarProgress, JsonProgress, LineProgress
 
-        if self._is_terminal(sys.stderr):
+        if self.as_json:
+            yield JsonProgress(self.event)
+        elif self._is_terminal(sys.stderr):
             with BarProgress(self._console(sys.stderr, self.width)) as bar:
                 yield bar
         else:

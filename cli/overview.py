@@ -20,8 +20,9 @@ from cli.figures import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    from cas import ArtifactStore
+    from cas import ArtifactStore, ArtifactStoreConfig
     from cas.records import Record
     from cli.output import Content
     from cli.session import Session
@@ -38,7 +39,7 @@ def show_overview(session: Session) -> None:
         return
     with session.open_for_reading() as store:
         state = _state(store)
-    following = _next_command(state)
+    following = _next_command(state, config)
     if session.as_json:
         session.output.document({**place, "exists": True, **state, "next": following})
         return
@@ -78,16 +79,35 @@ def _state(store: ArtifactStore) -> dict[str, object]:
     }
 
 
-def _next_command(state: Mapping[str, object]) -> str:
+def _next_command(state: Mapping[str, object], config: ArtifactStoreConfig) -> str:
     if state["suspect"]:
         return "cas verify --full"
     if state["parked"]:
         return "cas export status"
     if state["last_commit"] is None:
         return "cas commit --workflow W --task T --correlation-id ID FILES..."
-    if state["queued"] or (state["awaiting_push"] and state["pushes"]):
-        return "cas export"
+    if state["queued"]:
+        return "cas export" if _may_be_repository(config.repo_path) else f"git init {config.repo_path}"
+    if state["awaiting_push"] and state["pushes"]:
+        return "cas export" if _has_remote(config) else "cas doctor"
     return "cas list"
+
+
+def _may_be_repository(path: Path) -> bool:
+    """Tell it by what lies there, without asking git: a repository with a work tree, or a bare one."""
+    return (path / ".git").exists() or (path / "HEAD").is_file()
+
+
+def _has_remote(config: ArtifactStoreConfig) -> bool:
+    from cas.errors import GitCommandFailedError
+    from gitexport.options import git_options
+    from gitexport.repository import GitRepository
+
+    try:
+        repository = GitRepository.open(config.repo_path, git_options(config))
+        return config.remote_name in repository.remotes()
+    except GitCommandFailedError:
+        return False  # `cas doctor` says what is the matter with git
 
 
 def _fields(

@@ -1,7 +1,8 @@
 """Progress of long work: phase, share, rate and the time that is left.
 
 Invariant: a bar is drawn on a terminal only; elsewhere a phase gives one line when it begins, one when it ends, and one
-every ten seconds between. The callables have the form that the library's ``progress`` parameters take.
+every ten seconds between, or every second as JSON. The callables have the form that the library's ``progress``
+parameters take.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from cli.figures import duration_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from rich.console import Console
     from rich.progress import TaskID
 
 _LINE_INTERVAL_S: Final = 10.0
+_EVENT_INTERVAL_S: Final = 1.0
 
 
 class Progress(Protocol):
@@ -29,7 +31,40 @@ class Progress(Protocol):
         ...
 
 
-class LineProgress:
+class _PacedProgress:
+    """Progress that is told now and then.
+
+    Args:
+        interval_s: Seconds between two tellings of one phase.
+        clock: Seconds, rising; injected in tests.
+    """
+
+    def __init__(self, interval_s: float, clock: Callable[[], float]) -> None:
+        self._interval_s = interval_s
+        self._clock = clock
+        self._phase = ""
+        self._started_at_s = 0.0
+        self._told_at_s = 0.0
+        self._told: tuple[int, int] | None = None
+
+    def __call__(self, phase: str, done: int, total: int, /) -> None:
+        """Tell when there is something to tell."""
+        now_s = self._clock()
+        first = phase != self._phase
+        if first:
+            self._phase, self._started_at_s, self._told = phase, now_s, None
+        ended = total > 0 and done >= total
+        if self._told != (done, total) and (first or ended or now_s - self._told_at_s >= self._interval_s):
+            self._told_at_s, self._told = now_s, (done, total)
+            elapsed_s = now_s - self._started_at_s
+            rate = done / elapsed_s if done > 0 and elapsed_s > 0 else None
+            self._tell(done, total, rate, (total - done) / rate if rate and total else None)
+
+    def _tell(self, done: int, total: int, rate: float | None, left_s: float | None) -> None:
+        raise NotImplementedError
+
+
+class LineProgress(_PacedProgress):
     """Progress as plain lines.
 
     Args:
@@ -38,30 +73,39 @@ class LineProgress:
     """
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(_LINE_INTERVAL_S, clock)
         self._write = write
-        self._clock = clock
-        self._phase = ""
-        self._started_at_s = 0.0
-        self._told_at_s = 0.0
-        self._told: tuple[int, int] | None = None
 
-    def __call__(self, phase: str, done: int, total: int, /) -> None:
-        """Write a line when there is something to tell."""
-        now_s = self._clock()
-        first = phase != self._phase
-        if first:
-            self._phase, self._started_at_s, self._told = phase, now_s, None
-        ended = total > 0 and done >= total
-        if self._told != (done, total) and (first or ended or now_s - self._told_at_s >= _LINE_INTERVAL_S):
-            self._told_at_s, self._told = now_s, (done, total)
-            self._write(self._text(done, total, now_s - self._started_at_s))
+    def _tell(self, done: int, total: int, rate: float | None, left_s: float | None) -> None:
+        text = f"{self._phase}: {done} of {total}" if total else f"{self._phase}: {done}"
+        if rate is not None and not 0 < total <= done:
+            text += f", {rate:.0f}/s"
+        if left_s:
+            text += f", {duration_text(left_s)} left"
+        self._write(text)
 
-    def _text(self, done: int, total: int, elapsed_s: float) -> str:
-        share = f"{done} of {total}" if total else f"{done}"
-        if done <= 0 or elapsed_s <= 0 or done >= total:
-            return f"{self._phase}: {share}"
-        rate = done / elapsed_s
-        return f"{self._phase}: {share}, {rate:.0f}/s, {duration_text((total - done) / rate)} left"
+
+class JsonProgress(_PacedProgress):
+    """Progress as events: ``phase, done, total, rate_per_s, left_s``, null where it is not known.
+
+    Args:
+        write: Takes the name of an event, and its fields.
+        clock: Seconds, rising; injected in tests.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str, Mapping[str, object]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(_EVENT_INTERVAL_S, clock)
+        self._write = write
+
+    def _tell(self, done: int, total: int, rate: float | None, left_s: float | None) -> None:
+        rounded = None if rate is None else round(rate, 1)
+        left_s = None if left_s is None else round(left_s, 1)
+        fields = {"phase": self._phase, "done": done, "total": total or None}
+        self._write("progress", {**fields, "rate_per_s": rounded, "left_s": left_s})
 
 
 class BarProgress:

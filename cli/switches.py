@@ -59,7 +59,7 @@ def _switches(
             "--json",
             callback=_set_json,
             expose_value=False,
-            help="Write one JSON document to stdout; errors as JSON to stderr.",
+            help="Write JSON to stdout: one document, or JSON Lines of long work; errors as JSON to stderr.",
         ),
     ] = False,
     quiet: Annotated[

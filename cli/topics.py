@@ -1,4 +1,4 @@
-"""Topics of ``cas help``: exit codes, settings, and the words that name a run.
+"""Topics of ``cas help``: exit codes, settings, the words that name a run, and what else needs a page.
 
 Invariant: tables are made from the code they describe, so that they cannot differ from it. Pure, except for reading the
 documentation of the configuration class.
@@ -42,6 +42,53 @@ Any text may be an ID. Letters, digits, '_', '-' and '.' stay as they are;
 whatever git or a file system could not take is written as %XX, reversibly.
 """
 
+_WHERE: Final = """\
+Comparisons of metrics and metadata, joined by and, or, not and brackets:
+
+  net_pnl > 100 and (win_rate >= 0.5 or not note ~ "draft")
+
+  < <= = != >= >        compare numbers with numbers, texts with texts
+  ~                     the text holds this part, whatever the case
+  name                  a test metric, or else a metadata key
+  a.b                   the key b inside the value of a
+  1.5  "text"  true  null
+                        what may stand on the right
+
+A run without that value, or with one of another kind, does not match. The
+setting indexed_metrics makes questions about those metrics quick in a large
+store.
+"""
+
+_JSON: Final = """\
+With --json, stdout holds data and nothing else:
+
+  queries               one JSON document
+  long work             JSON Lines. Lines with "event": "progress" have phase,
+                        done, total, rate_per_s and left_s (seconds), null
+                        where it is not known; --quiet leaves them out. The
+                        last line has "event": "result".
+  services              JSON Lines, one for each thing that happened
+
+Long work is whatever shows progress on a terminal: checkout, export, export
+verify, import, verify, scan, purge, gc, backup, restore, demo. Take its
+result with `cas export --json | tail -n 1`.
+
+An error is one JSON object on stderr: kind, error, hint, subject, retryable,
+exit_code. Kinds and keys stay; new ones may be added.
+"""
+
+_COMPLETION: Final = """\
+Completion of commands, options, IDs, tags, branches and file names:
+
+  bash, for this user   cas --install-completion bash
+  zsh                   cas --install-completion zsh
+  fish                  cas --install-completion fish
+  for everybody         cas --show-completion bash \\
+                          > /etc/bash_completion.d/cas
+
+Names that a shell would not take literally are not offered.
+"""
+
 
 def exit_codes_text(width: int) -> str:
     """Return the table of exit codes."""
@@ -78,12 +125,6 @@ def config_text(width: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def names_text(width: int) -> str:
-    """Return what may stand for a run, and how things are called in git."""
-    del width  # a table of fixed form
-    return _NAMES
-
-
 def settings_file_text() -> str:
     """Return a settings file with every key commented out."""
     lines = [
@@ -118,7 +159,10 @@ def _defaults() -> dict[str, str]:
 
 
 TOPICS: Final[dict[str, tuple[str, Callable[[int], str]]]] = {
+    "completion": ("How to have the shell complete IDs and tags.", lambda _: _COMPLETION),
     "config": ("Every setting, and where it can be set.", config_text),
     "exit-codes": ("What the number means that a command ends with.", exit_codes_text),
-    "names": ("What may stand for a run, and how things are called in git.", names_text),
+    "json": ("What --json writes, and where.", lambda _: _JSON),
+    "names": ("What may stand for a run, and how things are called in git.", lambda _: _NAMES),
+    "where": ("The language of --where.", lambda _: _WHERE),
 }

@@ -32,8 +32,8 @@ def backup(
     from cli.figures import count_text, size_text, whole_of
 
     session = ctx.ensure_object(Session)
-    with session.open_for_reading() as store:
-        done = store.backup(directory)
+    with session.open_for_reading() as store, session.output.progress() as progress:
+        done = store.backup(directory, progress=progress)
     if session.as_json:
         session.output.document(done)
         return

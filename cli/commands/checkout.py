@@ -39,8 +39,8 @@ def checkout(
     from cli.figures import count_text
 
     session = ctx.ensure_object(Session)
-    with session.open_for_reading() as store:
-        written = store.checkout(ref, directory, overwrite=force)
+    with session.open_for_reading() as store, session.output.progress() as progress:
+        written = store.checkout(ref, directory, overwrite=force, progress=progress)
     if session.as_json:
         session.output.document({"ref": ref, "directory": str(directory.absolute()), "files": written})
     else:

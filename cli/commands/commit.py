@@ -86,6 +86,7 @@ def commit(
     session = ctx.ensure_object(Session)
     sources = _sources(files or (), named or ())
     given = _metadata(metadata, pairs or ())
+    _check_given(session, sources, correlation_id)
     with session.open_for_writing() as store:
         result = store.commit_artifacts(
             workflow_id=workflow,
@@ -99,6 +100,20 @@ def commit(
         session.output.document(result)
     else:
         _show(session.output, result)
+
+
+def _check_given(session: Session, sources: dict[str, Path], correlation_id: str | None) -> None:
+    """Refuse in the terminal's words what the library would refuse in its own."""
+    from cas.errors import InvalidIdError, InvalidInputError
+
+    if not sources:
+        raise InvalidInputError("a run needs at least one file", hint="Name the files after the options.")
+    if correlation_id is None and session.settings.config.require_correlation_id:
+        raise InvalidIdError(
+            "the run has no correlation ID",
+            subject="correlation_id",
+            hint="Give one with --correlation-id, or have one made up: -o require_correlation_id=false",
+        )
 
 
 def _show(output: Output, result: dict[str, object]) -> None:

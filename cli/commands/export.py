@@ -5,6 +5,7 @@ Invariant: everything is done by `gitexport`; this module shows it, and turns th
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -14,10 +15,12 @@ from cli.completion import complete_ref
 from cli.quantities import parse_duration, parse_share
 from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
+from cli.waiting import LockWait
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cas import ArtifactStoreError
     from cli.output import Cell, Content, Output
     from gitexport import ExportReport, ExportSummary
 
@@ -27,7 +30,7 @@ app = new_verb(
     epilog=examples(
         "cas export",
         "cas export --no-push --limit 1000",
-        "cas export --only abc123 --wait 60s",
+        "cas export --only abc123 --lock-wait 60s",
         "cas export --follow",
         "cas export status",
         "cas export verify --sample 10%",
@@ -58,17 +61,6 @@ Rebuild = Annotated[
         "--rebuild", help="Write again what a lost or restored repository lacks; ids stay the same."
     ),
 ]
-Wait = Annotated[
-    float,
-    typer.Option(
-        "--wait",
-        "--lock-wait",
-        metavar="TIME",
-        parser=parse_duration,
-        show_default=False,
-        help="How long to wait for another export of this store.  [default: 0s]",
-    ),
-]
 Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Go on exporting what comes, until SIGTERM or Ctrl-C.")
 ]
@@ -93,7 +85,7 @@ def export(
     retry_parked: RetryParked = False,
     dry_run: DryRun = False,
     rebuild: Rebuild = False,
-    wait: Wait = 0.0,
+    wait: LockWait = 0.0,
     follow: Follow = False,
     interval: Interval = 10.0,
 ) -> None:
@@ -122,7 +114,7 @@ def run(
     retry_parked: RetryParked = False,
     dry_run: DryRun = False,
     rebuild: Rebuild = False,
-    wait: Wait = 0.0,
+    wait: LockWait = 0.0,
     follow: Follow = False,
     interval: Interval = 10.0,
 ) -> None:
@@ -161,18 +153,31 @@ def _follow(session: Session, interval_s: float) -> None:
     from cli.signals import stop_signal
     from gitexport.worker import ExportWorker
 
+    output, exports = session.output, itertools.count()
+
     def tell(summary: ExportSummary) -> None:
-        if not session.as_json:
-            show_summary(session.output, summary)
+        next(exports)
+        if session.as_json:
+            output.event("export", summary.as_dict())
+        else:
+            show_summary(output, summary)
+
+    def tell_error(error: ArtifactStoreError) -> None:
+        if session.as_json:
+            output.error(error.message, error.hint, error.as_dict())
+        else:
+            output.warn(error.message)
 
     with session.open_for_writing(scans=False) as store, stop_signal() as stopping:
         ExportWorker(
             store,
             interval_s=interval_s,
             on_summary=tell,
-            on_error=lambda error: session.output.warn(error.message),
+            on_error=tell_error,
             stopping=stopping,
         ).follow()
+    if session.as_json:
+        output.event("result", {"exports": next(exports)})
 
 
 def show_summary(output: Output, summary: ExportSummary, *, dry_run: bool = False) -> None:

@@ -12,6 +12,7 @@ import typer
 from cli.policies import By, KeepBest, KeepLast, KeepTag, KeepWithin, Lowest, Per, policy_of, show_decisions
 from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
+from cli.waiting import LockWait, when_free
 
 if TYPE_CHECKING:
     from cas.records import Record
@@ -26,10 +27,10 @@ app = new_verb("gc")
         "cas gc --dry-run",
         "cas gc --keep-last 100 --keep-best 10 --by sharpe --dry-run",
         "cas gc --keep-within 90d",
-        "cas gc --compact",
+        "cas gc --compact --lock-wait 60s",
     ),
 )
-def gc(
+def gc(  # noqa: PLR0913, PLR0917  one parameter for each option
     ctx: typer.Context,
     keep_last: KeepLast = None,
     keep_within: KeepWithin = None,
@@ -45,6 +46,7 @@ def gc(
             "--compact", help="Make the store file smaller afterwards; nobody else may have the store open."
         ),
     ] = False,
+    wait: LockWait = 0.0,
 ) -> None:
     """Remove the files of forgotten runs, and whatever else nothing references.
 
@@ -55,11 +57,15 @@ def gc(
     session = ctx.ensure_object(Session)
     policy = policy_of(keep_last, keep_within, keep_best, by, lowest, per, keep_tag)
     with session.open_for_writing(scans=False) as store, session.output.progress() as progress:
-        result = store.gc(policy=policy, dry_run=dry_run, progress=progress)
+        if policy is None or dry_run:
+            result = when_free(lambda: store.gc(policy=policy, dry_run=dry_run, progress=progress), wait)
+        else:
+            runs = store.forget(policy=policy)
+            result = {**when_free(lambda: store.gc(progress=progress), wait), "runs": runs}
     if compact and not dry_run:
         from cas import compact_store
 
-        result["compaction"] = compact_store(session.settings.config)
+        result["compaction"] = when_free(lambda: compact_store(session.settings.config), wait)
     if session.as_json:
         session.output.document(result)
     else:

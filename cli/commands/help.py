@@ -35,7 +35,7 @@ def help_(
         typer.Argument(metavar="[TOPIC|COMMAND]", help="What to explain.", autocompletion=_complete_subject),
     ] = None,
 ) -> None:
-    """Explain a command or a topic: config, exit-codes, names."""
+    """Explain a command or a topic; alone, list them all."""
     session = ctx.ensure_object(Session)
     root = ctx.find_root()
     if subject is None:

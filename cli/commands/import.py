@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import failures
-from cli.quantities import parse_duration
 from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
+from cli.waiting import LockWait
 
 if TYPE_CHECKING:
     from cli.output import Output
@@ -51,16 +51,7 @@ def import_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and scan everything, write nothing.")
     ] = False,
-    wait: Annotated[
-        float,
-        typer.Option(
-            "--wait",
-            metavar="TIME",
-            parser=parse_duration,
-            show_default=False,
-            help="How long to wait for an export of this store.  [default: 0s]",
-        ),
-    ] = 0.0,
+    wait: LockWait = 0.0,
 ) -> None:
     """Take over a repository of the replaced system.
 

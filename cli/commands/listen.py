@@ -98,6 +98,13 @@ def listen(
     from cli.signals import stop_signal
 
     session = ctx.ensure_object(Session)
+
+    def tell(line: str) -> None:
+        if session.as_json:
+            session.output.event("note", {"text": line})
+        else:
+            session.output.note(line)
+
     bus = _open_bus(_read_url(redis), group if streams else None, consumer, claim_after)
     with session.open_for_writing() as store:
         handler = ArtifactEventHandler(store, bus, workspace=workspace)
@@ -108,7 +115,7 @@ def listen(
                 handler,
                 wait=stopping.wait,
                 should_stop=stopping.is_set,
-                tell=session.output.note,
+                tell=tell,
                 health_s=health,
             )
             service.run()

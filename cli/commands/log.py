@@ -23,18 +23,18 @@ app = new_verb("log")
 
 @app.command(
     cls=VerbCommand,
-    epilog=examples("cas log ai/generated/wf_rsi/t1", "cas log main --limit 5", "cas log abc123"),
+    epilog=examples("cas log", "cas log ai/generated/wf_rsi/t1", "cas log main --limit 5", "cas log abc123"),
 )
 def log(
     ctx: typer.Context,
     ref: Annotated[
         str,
         typer.Argument(
-            metavar="BRANCH|REF",
+            metavar="[BRANCH|REF]",
             help="A branch, or anything that names a run: its branch is shown.",
             autocompletion=complete_ref,
         ),
-    ],
+    ] = "latest",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="Most steps to show.")] = 50,
 ) -> None:
     """Show the history of a branch, newest first: commits and rollbacks, when, what and why."""

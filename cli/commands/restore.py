@@ -35,7 +35,8 @@ def restore(
     from cli.figures import count_text, size_text, whole_of
 
     session = ctx.ensure_object(Session)
-    done = restore_store(source, session.settings.config)
+    with session.output.progress() as progress:
+        done = restore_store(source, session.settings.config, progress=progress)
     if session.as_json:
         session.output.document(done)
         return

@@ -6,6 +6,7 @@ files; no value of a credential is ever written. A file that cannot be read is a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -19,6 +20,7 @@ from cli.verbs import VerbCommand, examples, new_verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from cas import Finding, SecretScanner
     from cas.rescan import RescanReport
@@ -95,13 +97,18 @@ def scan(
     if write_baseline is not None or baseline is not None:
         config = config.replace(secret_baseline=None if write_baseline is not None else baseline)
     files = list(_files(paths))
-    with session.output.progress() as progress:
+    with _progress(session.output, sarif=sarif) as progress:
         found = _scan_all(SecretScanner(config), files, progress)
     if write_baseline is not None:
         write_baseline_file(write_baseline.absolute(), [finding for _, finding in found])
     _show(session, found, len(files), sarif=sarif, baseline=write_baseline)
     if found and write_baseline is None:
         raise typer.Exit(failures.SECRET_DETECTED)
+
+
+def _progress(output: Output, *, sarif: bool) -> AbstractContextManager[Progress | None]:
+    """Return the progress to show; a SARIF document stands alone on stdout, whatever form is asked for besides."""
+    return contextlib.nullcontext() if sarif and output.as_json else output.progress()
 
 
 def _scan_store(session: Session, *, fresh: bool) -> None:
@@ -192,7 +199,7 @@ def _show(session: Session, found: Found, file_count: int, *, sarif: bool, basel
         from cas import __version__
         from cli.sarif import sarif_document
 
-        output.document(sarif_document(found, __version__))
+        output.whole_document(sarif_document(found, __version__))
     elif session.as_json:
         findings = [{"path": path, **finding.as_dict()} for path, finding in found]
         written = None if baseline is None else str(baseline)

@@ -33,8 +33,16 @@ class Ended:
         return self.out_bytes.decode()
 
     @property
+    def events(self):
+        """The lines of long work."""
+        return [json.loads(line) for line in self.out_bytes.splitlines()]
+
+    @property
     def json(self):
-        return json.loads(self.out_bytes)
+        """The one document, or the result of long work."""
+        if not self.out_bytes.startswith(b'{"event": '):
+            return json.loads(self.out_bytes)
+        return {key: value for key, value in self.events[-1].items() if key != "event"}
 
     @property
     def error(self):

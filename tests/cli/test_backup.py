@@ -12,5 +12,5 @@ def test_backup_over_something_is_refused(store, commit, place):
     (place / "taken").mkdir()
     (place / "taken" / "file").write_text("mine")
     ended = store("backup", "taken")
-    assert ended.code == 6
+    assert ended.code == 4
     assert "nothing is ever overwritten" in ended.err

@@ -1,5 +1,11 @@
 """Completion: what is offered after TAB."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import cli.app
@@ -83,10 +89,95 @@ def test_completion_with_a_broken_setting_is_silent(offered, place):
     assert offered("cas revert ") == []
 
 
-def test_completion_hostile_ids_are_not_offered(store, commit, offered):
-    commit("a b")
-    commit("x\x1b[31m", content="2\n")
-    assert not any("\x1b" in each or each == "a" for each in offered("cas show "))
+HOSTILE = (
+    "a b",
+    "x\x1b[31m",
+    "$(touch${IFS}pwned)",
+    "`id`",
+    "x;id",
+    "x'",
+    'x"',
+    "*",
+    "{a,b}",
+    "~root",
+    "-n",
+    "x\\y",
+)
+
+
+def test_completion_offers_nothing_that_a_shell_would_not_take_literally(store, commit, offered):
+    for number, name in enumerate(HOSTILE):
+        commit(name, content=f"{number}\n")
+    commit("plain-1.5_x")
+    ids = [each for each in offered("cas show ") if not each.startswith(("corr_", "ai/"))]
+    assert ids == ["latest", "plain-1.5_x"]
+
+
+@pytest.fixture
+def shell(place, tmp_path, monkeypatch):
+    """Runs a script in a shell that finds `cas` on its path."""
+    program = tmp_path / "bin" / "cas"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cli "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(Path(cli.app.__file__).parents[1]))
+
+    def run(name, script, *words):
+        if shutil.which(name) is None:
+            pytest.skip(f"{name} is not installed")
+        done = subprocess.run([name, *words, "-c", script], capture_output=True, text=True, check=False)
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    return run
+
+
+def test_bash_completes_verbs_tags_and_ids(store, commit, shell):
+    commit("one")
+    script = """
+    eval "$(cas --show-completion bash)"
+    ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _cas_completion cas; echo "${COMPREPLY[@]}"; }
+    ask cas che; ask cas revert corr_; ask cas show on
+    """
+    assert shell("bash", script, "--norc") == ["checkout", "corr_one", "one"]
+
+
+def test_zsh_completes_verbs_tags_and_ids(store, commit, shell):
+    commit("one")
+    script = """
+    autoload -Uz compinit; compinit -D
+    eval "$(cas --show-completion zsh)"
+    _arguments() { print -r -- "$@" }
+    ask() { words=("$@"); CURRENT=$#; _cas_completion }
+    ask cas che; ask cas revert corr_; ask cas show on
+    """
+    shown = " ".join(shell("zsh", script, "-f"))
+    assert [name in shown for name in ('"checkout"', '"corr_one"', '"one"')] == [True] * 3
+
+
+def test_fish_completes_verbs_tags_and_ids(store, commit, shell):
+    commit("one")
+    script = """
+    cas --show-completion fish | source
+    complete -C 'cas che' | cut -f 1; complete -C 'cas revert corr_'; complete -C 'cas show on'
+    """
+    assert shell("fish", script, "--no-config") == ["checkout", "corr_one", "one"]
+
+
+def test_install_completion_writes_to_the_home_folder_only(cas, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    ended = cas.ok("--install-completion", "fish")
+    script = tmp_path / "home" / ".config" / "fish" / "completions" / "cas.fish"
+    assert str(script) in ended.out
+    assert script.read_text().strip() == cas.ok("--show-completion", "fish").out.strip()
+
+
+def test_completion_of_an_unknown_shell_names_the_known_ones(cas):
+    ended = cas("--show-completion", "tcsh")
+    assert ended.code == 2
+    assert "bash, zsh, fish" in ended.err
 
 
 def test_completion_of_topics_offers_them(offered):

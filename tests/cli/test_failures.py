@@ -53,6 +53,15 @@ def test_exit_code_of_a_missing_store_is_not_found():
     assert failures.exit_code(errors.StorageError("x", kind="not_a_store")) == 3
 
 
+@pytest.mark.parametrize("kind", ["store_in_use", "gc_running"])
+def test_exit_code_of_another_process_in_the_way_is_lease_held(kind):
+    assert failures.exit_code(errors.StateError("x", kind=kind)) == 10
+
+
+def test_exit_code_of_a_target_that_exists_is_invalid_input():
+    assert failures.exit_code(errors.StorageError("x", kind="target_exists")) == 4
+
+
 def test_exit_codes_are_distinct_and_in_order():
     codes = [row.code for row in failures.EXIT_CODES]
     assert codes == sorted(set(codes))

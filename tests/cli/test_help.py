@@ -1,7 +1,11 @@
 """`cas help`, and what every command's help holds."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+import cli.commands
 from cas import ArtifactStoreConfig
 from cli.app import VERBS
 from cli.failures import EXIT_CODES
@@ -58,6 +62,25 @@ def test_help_exit_codes_lists_the_table(cas):
 def test_help_config_lists_every_setting(cas):
     text = cas.ok("help", "config").out
     assert [key for key in ArtifactStoreConfig.__slots__ if f"\n  {key}  [" not in text] == []
+
+
+def test_help_json_names_every_command_of_long_work(cas):
+    """Long work is what shows progress, so each such command writes JSON Lines."""
+    folder = Path(cli.commands.__file__).parent
+    showing = {path.stem for path in folder.glob("*.py") if "progress() as progress" in path.read_text()}
+    text = cas.ok("help", "json").out.partition("Long work is")[2].partition(".")[0]
+    assert set(re.findall(r"\w+", text)) & set(VERBS) == showing | {"scan"}
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_help_topic_fits_80_columns(cas, monkeypatch, topic):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, cas.ok("help", topic).out.splitlines())) <= 80
+
+
+def test_help_where_example_is_accepted_by_list(store):
+    example = store.ok("help", "where").out.splitlines()[2].strip()
+    store.ok("list", "--where", example)
 
 
 def test_help_unknown_topic_says_what_there_is(cas):

@@ -9,6 +9,12 @@ def test_log_branch_shows_commits_newest_first(store, commit):
     assert steps[0]["parent"] == steps[1]["commit_sha"]
 
 
+def test_log_alone_shows_the_branch_of_the_newest_run(store, commit):
+    commit("one")
+    commit("two", workflow="wf_other")
+    assert store.ok("log", "--json").json["branch"] == "ai/generated/wf_other/t1"
+
+
 def test_log_run_shows_its_branch(store, commit):
     commit("one")
     ended = store.ok("log", "one")

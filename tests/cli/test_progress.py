@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from cli.progress import BarProgress, LineProgress
+from cli.progress import BarProgress, JsonProgress, LineProgress
 
 
 class Seconds:
@@ -36,6 +36,27 @@ def test_line_progress_new_phase_begins_anew():
     progress("export", 1, 1)
     progress("push", 0, 2)
     assert lines == ["export: 1 of 1", "push: 0 of 2"]
+
+
+def test_line_progress_without_a_total_tells_the_rate():
+    lines, clock = [], Seconds()
+    progress = LineProgress(lines.append, clock)
+    progress("walk", 0, 0)
+    clock.now += 20
+    progress("walk", 60, 0)
+    assert lines == ["walk: 0", "walk: 60, 3/s"]
+
+
+def test_json_progress_tells_rate_and_time_left_every_second():
+    events, clock = [], Seconds()
+    progress = JsonProgress(lambda name, fields: events.append((name, fields)), clock)
+    for done in range(0, 101, 10):
+        progress("export", done, 100)
+        clock.now += 0.5
+    assert {name for name, _ in events} == {"progress"}
+    assert [fields["done"] for _, fields in events] == [0, 20, 40, 60, 80, 100]
+    assert events[1][1] == {"phase": "export", "done": 20, "total": 100, "rate_per_s": 20.0, "left_s": 4.0}
+    assert events[0][1]["rate_per_s"] is None
 
 
 def test_bar_progress_draws_phase_share_and_leaves_nothing():

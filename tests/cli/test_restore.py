@@ -12,5 +12,6 @@ def test_restore_makes_a_store_from_a_backup(store, commit):
 def test_restore_over_the_store_is_refused(store, commit):
     commit("a1")
     store.ok("backup", "copy")
-    assert store("restore", "copy").code == 6
-    assert store("restore", "nothing", "--store", "again").code == 3
+    assert store("restore", "copy").code == 4
+    ended = store("restore", "nothing", "--store", "again")
+    assert (ended.code, ended.err.splitlines()[0]) == (3, "error: there is no backup at nothing")

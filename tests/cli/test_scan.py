@@ -1,7 +1,5 @@
 """`cas scan`."""
 
-import json
-
 import pytest
 
 
@@ -86,4 +84,4 @@ def test_scan_secret_across_chunks_is_found(cas, place, credential):
 
     line = f'password = "{credential}"\n'
     (place / "long.py").write_text("#" * (_CHUNK_BYTES - 12) + "\n" + line)
-    assert json.loads(cas("scan", "long.py", "--json").out)["findings"][0]["line"] == 2
+    assert cas("scan", "long.py", "--json").json["findings"][0]["line"] == 2

@@ -21,11 +21,15 @@ def test_verify_sound_store_is_ok(store, commit):
     assert "blobs: 2 of 2" in ended.err
 
 
-def test_verify_json_has_one_document_and_no_progress(store, commit):
+def test_verify_json_is_lines_of_progress_and_the_result(store, commit):
     commit()
     ended = store.ok("verify", "--json")
     assert ended.json["ok"] is True
     assert ended.err == ""
+    assert {each["event"] for each in ended.events[:-1]} == {"progress"}
+    assert ended.events[-1]["event"] == "result"
+    assert {(each["phase"], each["done"], each["total"]) for each in ended.events[:-1]} >= {("blobs", 2, 2)}
+    assert [each["event"] for each in store.ok("verify", "--json", "--quiet").events] == ["result"]
 
 
 def test_verify_damaged_store_names_the_fault_and_ends_with_its_code(store, commit, place):
