@@ -103,9 +103,15 @@ def _processor() -> str:
 
 
 def _project_commit() -> dict[str, Any]:
-    """Return the commit the figures belong to; ``dirty`` when files differ from it, no id outside a repository."""
+    """Return the commit the figures belong to; ``dirty`` when files differ from it, no id outside a repository.
+
+    What a measurement itself writes, results and pages, does not count: the second question of a call would be dirty.
+    """
     commit = _output("git", "-C", str(PROJECT), "rev-parse", "--verify", "--quiet", "HEAD")
-    changed = _output("git", "-C", str(PROJECT), "status", "--porcelain", "--untracked-files=normal")
+    written = [f":(exclude){place}" for place in ("benchmarks/results", "docs", "README.md")]
+    changed = _output(
+        *("git", "-C", str(PROJECT), "status", "--porcelain", "--untracked-files=normal", "--", ".", *written)
+    )
     return {"id": commit or None, "dirty": bool(changed)}
 
 

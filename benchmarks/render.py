@@ -7,19 +7,16 @@ is a benchmark, or `conditions` for the machine and versions.
 
 from __future__ import annotations
 
-import importlib
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import results
+from benchmarks.registry import NAMES, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from benchmarks.tables import Table
-
-NAMES: Final = ("commit", "writers", "sizes", "scale", "export", "stored_bytes")
 CONDITIONS: Final = "conditions"
 _MARKED: Final = re.compile(r"(<!-- benchmark: ([a-z_]+) -->\n)(.*?)(<!-- /benchmark -->)", re.DOTALL)
 
@@ -52,7 +49,7 @@ def _marked(name: str, kept: Mapping[str, dict[str, Any]]) -> str:
         return _conditions(next(iter(kept.values()))) + "\n"
     if name not in kept:
         raise ValueError(f"a marker asks for {name!r}; kept are {', '.join(kept)}")
-    return _tables_of(name, kept[name])[0].markdown() + "\n"
+    return parts_of(name, "tables", kept[name])[0].markdown() + "\n"
 
 
 def _page(kept: Mapping[str, dict[str, Any]]) -> str:
@@ -64,13 +61,13 @@ def _page(kept: Mapping[str, dict[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _section(name: str, document: Mapping[str, Any]) -> str:
+def _section(name: str, document: dict[str, Any]) -> str:
     lines = [
         f"## {document['question']}",
         document["method"],
         f"`{document['command']}`, {document['taken_at'][:10]}. {_extent(document)}\n\n{_conditions(document)}",
     ]
-    for table in _tables_of(name, document):
+    for table in parts_of(name, "tables", document):
         lines += [f"### {table.title}", table.markdown()]
     for left_out in document["skipped"]:
         lines.append(
@@ -94,8 +91,3 @@ def _conditions(document: Mapping[str, Any]) -> str:
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + f"; project at {state}."
     )
-
-
-def _tables_of(name: str, document: Mapping[str, Any]) -> list[Table]:
-    made: list[Table] = importlib.import_module(f"benchmarks.{name}").tables(document)
-    return made

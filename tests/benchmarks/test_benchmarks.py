@@ -1,19 +1,20 @@
 """Every benchmark at a tiny size: it runs, says what it measured, and its tables and pages come from its results."""
 
+import ast
 import json
+import re
 import shutil
 
 import pytest
 
 from benchmarks import render, results
-from benchmarks.__main__ import question_of, run
+from benchmarks.__main__ import main, run
 from benchmarks.plan import PROJECT, Plan
+from benchmarks.registry import NAMES, parts_of, question_of
 from benchmarks.samples import paired_ratio, percentile
 from benchmarks.tables import Table, figure
 
 pytest.importorskip("backtesting", reason="the demo extra is not installed")
-
-MODULES = {"commit", "writers", "sizes", "scale", "export", "stored_bytes"}
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +51,22 @@ def numbers_of(value, path=""):
         yield path, value
 
 
+def measuring_modules():
+    for path in (PROJECT / "benchmarks").glob("*.py"):
+        functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+        if "measure" in {function.name for function in functions}:
+            yield path.stem
+
+
 def test_names_are_the_modules_that_measure():
-    assert set(render.NAMES) == MODULES
-    for name in render.NAMES:
+    assert sorted(NAMES) == sorted(measuring_modules())
+    for name in NAMES:
         question, method = question_of(name)
         assert question.endswith("?")
         assert method
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_benchmark_tiny_gives_a_whole_document(name, documents, tmp_path):
     needs_git(name)
     document = documents(name)
@@ -71,7 +79,7 @@ def test_benchmark_tiny_gives_a_whole_document(name, documents, tmp_path):
     assert results.load(tmp_path, name) is None
     results.save(tmp_path, name, document)
     assert results.load(tmp_path, name) == json.loads(json.dumps(document))
-    for table in render._tables_of(name, document):
+    for table in parts_of(name, "tables", document):
         assert table.rows
         assert all(len(row) == len(table.heads) for row in table.rows)
 
@@ -92,6 +100,19 @@ def test_export_methods_make_as_many_refs_per_run(documents):
     needs_git("export")
     for method in documents("export")["methods"]:
         assert method["refs_count"] == 3 * method["runs_count"]
+
+
+def test_measure_when_one_question_fails_keeps_the_others_and_its_earlier_result(tmp_path, capfd):
+    earlier = tmp_path / "scale.json"
+    earlier.write_text("kept before")
+    arguments = ["--tiny", "--only", "scale", "stored_bytes", "--scale-runs", "-5", "--out", str(tmp_path)]
+    assert main(arguments) == 1
+    assert earlier.read_text() == "kept before"
+    kept = results.load(tmp_path, "stored_bytes")
+    assert kept["command"] == "python -m benchmarks --tiny --scale-runs -5 --only stored_bytes"
+    told = capfd.readouterr()
+    assert "failed, their earlier results stay: scale\n" in told.err
+    assert re.search(r"^stored_bytes .* measured$", told.out, re.MULTILINE)
 
 
 def test_pages_replace_only_what_is_marked(documents, tmp_path):
@@ -121,9 +142,7 @@ def test_pages_with_a_marker_that_nothing_answers_are_refused(documents, tmp_pat
 def test_kept_results_match_the_page():
     page = PROJECT / "docs" / "benchmarks.md"
     kept = {
-        name: found
-        for name in render.NAMES
-        if (found := results.load(PROJECT / "benchmarks" / "results", name))
+        name: found for name in NAMES if (found := results.load(PROJECT / "benchmarks" / "results", name))
     }
     if not kept or not page.exists():
         pytest.skip("nothing was measured here yet")
