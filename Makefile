@@ -10,7 +10,7 @@ DEMO_DIR ?= build/demo
 PY := $(VENV)/bin/python
 LOCK := requirements/dev.txt
 LOWEST := .venv-lowest
-EXTRAS := sign,testing,redis,metrics,demo
+EXTRAS := sign,testing,redis,metrics,browse,demo
 # Named after what it was made from: a changed lock, version or folder asks for a new set-up, a mere checkout does not.
 READY := $(VENV)/.ready-$(shell { cat pyproject.toml $(LOCK) cas/_version.py; echo '$(CURDIR)'; } | cksum | tr ' ' '-')
 

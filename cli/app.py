@@ -45,6 +45,7 @@ VERBS: Final = {
     "checkout": Verb("Runs", "Write the files of a run to a folder."),
     "log": Verb("Runs", "Show the history of a branch."),
     "diff": Verb("Runs", "Show what differs between two runs."),
+    "browse": Verb("Runs", "Look at runs in a browser."),
     "revert": Verb("Runs", "Take a branch back to a tag by a new commit."),
     "listen": Verb("Runs", "Store the runs whose tests pass, as events tell."),
     "export": Verb("Git", "Bring queued runs into git, and push them."),

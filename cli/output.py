@@ -150,6 +150,10 @@ class Output:
         if stream is not None:
             stream.flush()
 
+    def flush(self) -> None:
+        """Hand on what was written so far; for commands that go on after their result."""
+        sys.stdout.flush()
+
     # --- talk, on stderr -----------------------------------------------------------------------------------------
 
     def note(self, *pieces: Content) -> None:

@@ -15,6 +15,7 @@ import inspect
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast, get_type_hints
 
@@ -90,6 +91,12 @@ def terminal_wishes(environ: Mapping[str, str] | None = None) -> TerminalWishes:
 def shows_traces(environ: Mapping[str, str] | None = None) -> bool:
     """Tell whether CAS_DEBUG asks for traces of unexpected errors."""
     return bool((os.environ if environ is None else environ).get("CAS_DEBUG"))
+
+
+def has_screen(environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether a browser would open a window here: on macOS, and elsewhere under X or Wayland."""
+    environ = os.environ if environ is None else environ
+    return sys.platform == "darwin" or any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 @functools.cache
