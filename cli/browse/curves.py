@@ -14,6 +14,7 @@ import bisect
 import dataclasses
 import datetime
 import itertools
+import math
 from array import array
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -35,6 +36,8 @@ _NAIVE_EPOCH: Final = _EPOCH.replace(tzinfo=None)
 _UNIT_STEPS: Final = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6))
 _NANOSECONDS: Final = 1e9
 _PER_CENT: Final = 100.0
+_LARGEST: Final = 1e150  # beyond it differences and ratios of two values leave the range of doubles
+_LAST_S: Final = 1e12  # the year 33,658; larger numbers are no times
 
 
 class NoCurveError(Exception):
@@ -116,8 +119,9 @@ def drawdown(values: Sequence[float]) -> tuple[array[float], bool]:
     """Return how far each value lies below the greatest so far, never above 0, and whether that is in per cent."""
     peaks = array("d", itertools.accumulate(values, max))
     if peaks[0] > 0:
-        ratio = ((value / peak - 1.0) * _PER_CENT for value, peak in zip(values, peaks, strict=True))
-        return array("d", ratio), True
+        ratios = array("d", ((v / peak - 1.0) * _PER_CENT for v, peak in zip(values, peaks, strict=True)))
+        if all(map(math.isfinite, ratios)):
+            return ratios, True
     return array("d", map(float.__sub__, values, peaks)), False
 
 
@@ -147,19 +151,19 @@ def _read_columns(chunks: Iterable[bytes]) -> tuple[str, array[float] | None, ar
     if heading is None or first is None:
         raise NoCurveError("the table has no rows")
     time_index, value_index = _choose(heading, first)
+    column = f"column {value_index + 1}"
     if any(number_of(cell) is not None for cell in heading):  # a table without a heading
         rows = itertools.chain([heading, first], rows)
-        column = f"column {value_index + 1}"
     else:
         rows = itertools.chain([first], rows)
-        column = heading[value_index]
+        column = (heading[value_index].strip() if value_index < len(heading) else "") or column
     read_time = None if time_index is None else _time_reader(first[time_index])
     times = array("d")
     values = array("d")
     skipped_count = 0
     for row in rows:
         value = number_of(row[value_index]) if value_index < len(row) else None
-        if value is None:
+        if value is None or abs(value) > _LARGEST:
             skipped_count += 1
             continue
         values.append(value)
@@ -200,7 +204,7 @@ def _time_reader(sample: str) -> Callable[[str], float | None] | None:
 
     def scaled(text: str) -> float | None:
         value = number_of(text)
-        return None if value is None else value / divisor
+        return None if value is None or abs(value) > _LAST_S * divisor else value / divisor
 
     return scaled
 

@@ -88,8 +88,9 @@ def equity_plot(named: Sequence[tuple[str, Curve]]) -> Plot:
     unit = ""
     starts = [line.ys[0] for line in lines]
     if min(starts) > 0 and max(starts) - min(starts) > _SAME_START * max(starts):
-        lines = [Line(line.xs, [(y / line.ys[0] - 1) * _PER_CENT for y in line.ys]) for line in lines]
-        unit = "%"
+        grown = [Line(line.xs, [(y / line.ys[0] - 1) * _PER_CENT for y in line.ys]) for line in lines]
+        if all(math.isfinite(y) for line in grown for y in line.ys):
+            lines, unit = grown, "%"
     title = "Equity" if not unit else "Equity, growth since the beginning"
     return _plot(title, unit, named, lines, with_area=False)
 

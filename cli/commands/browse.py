@@ -90,7 +90,7 @@ def _server_type() -> type[Server]:
         from cli.browse.server import Server as server_type  # noqa: N813
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"the package {error.name} is not installed",
+            f"the package {(error.name or '').partition('.')[0]} is not installed",
             subject="browse",
             hint="pip install 'cas-gitexport[browse]'",
         ) from error

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE_S = 60
+# Gives the browser its ends of the pipes as 3 and 4, whatever numbers they had.
+LAUNCHER = (
+    "import os, sys; [os.dup2(int(sys.argv[n]), n + 2) for n in (1, 2)]; os.execv(sys.argv[3], sys.argv[3:])"
+)
 FLAGS = (
     "--headless=new",
     "--no-sandbox",  # it needs what containers do not give; the only pages it loads are the tests'
@@ -46,25 +52,21 @@ class Chromium:
         self._folder = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         commands, self._out = os.pipe()
         self._in, answers = os.pipe()
-        # The child gets its ends as 3 and 4, whatever numbers they have here.
-        words = 'exec "$@" 3<&"$CAS_COMMANDS" 4>&"$CAS_ANSWERS"'
+        given = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (commands, answers)]
+        words = [program, *FLAGS, f"--user-data-dir={self._folder.name}"]
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", words, "sh", program, *FLAGS, f"--user-data-dir={self._folder.name}"],
-            pass_fds=(commands, answers),
-            env={
-                **os.environ,
-                "HOME": self._folder.name,
-                "CAS_COMMANDS": str(commands),
-                "CAS_ANSWERS": str(answers),
-            },
+            [sys.executable, "-c", LAUNCHER, *map(str, given), *words],
+            pass_fds=given,
+            env={**os.environ, "HOME": self._folder.name},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(commands)
-        os.close(answers)
+        for end in (commands, answers, *given):
+            os.close(end)
         self._buffer = b""
         self._number = 0
         self._session = None
+        self._loaded_count = 0
         self.requests = []
         self.complaints = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -120,13 +122,19 @@ class Chromium:
             self.complaints.append(f"console.{params['type']}: {params['args']}")
         elif method == "Log.entryAdded":
             self.complaints.append(f"{params['entry']['source']}: {params['entry']['text']}")
+        elif method == "Page.loadEventFired":
+            self._loaded_count += 1
         elif method == "Page.javascriptDialogOpening":
             self.complaints.append(f"dialog: {params['message']}")
 
     def look(self, *, width=1400, height=900, dark=False):
         """Set the window's size and the colour scheme."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
@@ -146,6 +154,14 @@ class Chromium:
                 raise RuntimeError(f"{url}: {answer['result']['errorText']}")
             if answer.get("method") == "Page.loadEventFired":
                 return status
+
+    @contextlib.contextmanager
+    def loading(self):
+        """Wait, after the block, until the page that it leads to has loaded."""
+        self._loaded_count = 0
+        yield
+        while not self._loaded_count:
+            self._receive()
 
     def evaluate(self, expression):
         """Return the value of a JavaScript expression in the page."""
