@@ -28,6 +28,8 @@ _DAY_S: Final = 86400
 _YEARS_S: Final = 2 * 365 * _DAY_S
 _FEW_DAYS_S: Final = 3 * _DAY_S
 _PADDING: Final = 0.04  # of the range, so that a line does not touch the frame
+_FLAT_AT_ZERO: Final = (-1.0, 1.0)
+_NEVER_DOWN: Final = (-1.0, _PADDING)
 _SAME_START: Final = 0.01
 _PER_CENT: Final = 100.0
 _LAST_MOMENT_S: Final = 253_402_300_799.0  # the end of the year 9999
@@ -112,6 +114,8 @@ def _plot(
         lines = [_by_share(line) for line in lines]
     x_range = _x_range(lines)
     y_range = _y_range(lines)
+    if y_range == _FLAT_AT_ZERO and title == "Drawdown":
+        y_range = _NEVER_DOWN
     traces = [
         _trace(line, label, "ab"[index % 2], x_range, y_range, with_area=with_area)
         for index, (line, (label, _)) in enumerate(zip(lines, named, strict=True))

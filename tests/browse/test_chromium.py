@@ -1,6 +1,6 @@
 """The pages in a real browser: no complaint, with the script and without it, and nothing hostile runs.
 
-Pictures of every page at two widths are written when CAS_PICTURES names a folder.
+Pictures of every page at two widths are written when BROWSE_PICTURES names a folder.
 """
 
 import os
@@ -63,7 +63,7 @@ def address(visit, page, parameters):
 @pytest.mark.parametrize("width", [1400, 400])
 def test_pages_load_fit_and_ask_for_nothing_elsewhere(visit, browser, width):
     base = address(visit, "", {})
-    folder = os.environ.get("CAS_PICTURES")
+    folder = os.environ.get("BROWSE_PICTURES")
     for dark in (False, True):
         browser.look(width=width, dark=dark)
         for name, (page, parameters) in (PAGES | HOSTILE).items():
