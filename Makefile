@@ -18,30 +18,37 @@ READY := $(VENV)/.ready-$(shell { cat pyproject.toml $(LOCK) cas/_version.py; ec
 $(shell test -x $(PY) || rm -f $(VENV)/.ready-*)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-redis demo test test-long test-lowest lint format bench bench-quick bench-scale lock clean
+.PHONY: help setup setup-redis setup-chromium demo test test-long test-lowest lint format bench bench-quick bench-scale lock clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
 setup: $(READY) ## Set up .venv from the lock
 	@$(PY) --version
 
-# The tests of the Redis buses skip without a server. It is installed for root on Debian only, without starting the
-# service (RUNLEVEL=1), within a time limit; where that fails, a line says so and nothing else happens.
+# Tests that need another program skip without it. It is installed for root on Debian only, without starting a service
+# (RUNLEVEL=1), within a time limit; where that fails, a line says so and nothing else happens.
+define install_program
+@command -v $(1) >/dev/null 2>&1 || { \
+  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
+  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 && \
+  install="apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10 install -y --no-install-recommends" && \
+  { timeout 90 $$install $(1) >/dev/null 2>&1 || \
+    { timeout 60 apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10 update >/dev/null 2>&1 && \
+      timeout 90 $$install $(1) >/dev/null 2>&1; }; }; \
+} || echo "No $(1) here; the tests that need one are skipped."
+endef
+
 setup-redis: ## Install a Redis server for the tests, where that is possible
-	@command -v redis-server >/dev/null 2>&1 || { \
-	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
-	  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 && \
-	  install="apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10 install -y --no-install-recommends" && \
-	  { timeout 90 $$install redis-server >/dev/null 2>&1 || \
-	    { timeout 60 apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10 update >/dev/null 2>&1 && \
-	      timeout 90 $$install redis-server >/dev/null 2>&1; }; }; \
-	} || echo "No redis-server here; the tests that need one are skipped."
+	$(call install_program,redis-server)
+
+setup-chromium: ## Install Chromium for the tests of the page, where that is possible
+	$(call install_program,chromium)
 
 demo: $(READY) ## Run RUNS=200 real backtests, store, export, push, roll back and verify them
 	$(PY) examples/backtest_sweep.py --runs $(RUNS) --workers 2 --dir $(DEMO_DIR)
 
-test: lint setup-redis ## Lint, then all tests but the long ones
+test: lint setup-redis setup-chromium ## Lint, then all tests but the long ones
 	$(PY) -m pytest -n $(JOBS)
 
 test-long: $(READY) ## All tests, with many more generated examples

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 # What `make bench` measures, within a quarter of an hour in all.
-STANDARD: Final = ("commit", "writers", "sizes", "scale", "export", "stored_bytes")
+STANDARD: Final = ("commit", "writers", "sizes", "scale", "export", "stored_bytes", "browse")
 # What takes longer, each by a target of its own.
 APART: Final = ("scale_million",)
 NAMES: Final = (*STANDARD, *APART)

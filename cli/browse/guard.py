@@ -2,7 +2,7 @@
 
 Invariant: an answer other than a refusal goes only to a request that reads (GET, HEAD), names a host that no foreign
 web page can claim, does not come from another site, and knows the token of this start. It must not look at the store.
-docs/decisions.md, D20, says against whom each of these stands.
+docs/decisions.md, D16, says against whom each of these stands.
 """
 
 from __future__ import annotations

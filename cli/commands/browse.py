@@ -7,7 +7,6 @@ knows it may read the store. Ends cleanly on SIGTERM and Ctrl-C.
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,15 +49,15 @@ def browse(
         typer.Option(
             "--open/--no-open",
             show_default=False,
-            help="Open the page in a browser.  [default: when stdout is a terminal on a screen]",
+            help="Open the page in a browser.  [default: when stdout is a terminal and there is a screen]",
         ),
     ] = None,
 ) -> None:
     """Look at runs in a browser: a page served on this machine, read-only.
 
     Runs with filter and order by any metric, a run's files, code, curves and trades, two runs compared, histories of
-    branches, the export. Prints the address, which holds a token of this start; keep it to yourself. With --json the
-    address, host and port are one line. Ends on SIGTERM or Ctrl-C.
+    branches, the export. Prints the address, which holds a token of this start; keep it to yourself. With --json url,
+    host and port are one line. Ends on SIGTERM or Ctrl-C.
     """
     from cli import settings
     from cli.signals import stop_signal
@@ -71,13 +70,15 @@ def browse(
         server.start()
         try:
             if session.as_json:
-                output.block(json.dumps({"url": server.url, "host": host, "port": server.port}))
+                output.event("serving", {"url": server.url, "host": host, "port": server.port})
             else:
                 output.line(server.url)
             output.flush()
             output.note("Whoever has this address may read the store. Ctrl-C ends it.")
-            wanted = output.is_terminal and settings.has_screen() if open_ is None else open_
-            with _opened(server.url) if wanted and not session.as_json else contextlib.nullcontext():
+            is_watched = output.is_terminal and not session.as_json and settings.has_screen()
+            with (
+                _opened(server.url) if (is_watched if open_ is None else open_) else contextlib.nullcontext()
+            ):
                 stopping.wait_for_ever()
         finally:
             server.stop()

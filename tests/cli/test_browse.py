@@ -58,7 +58,7 @@ def test_browse_json_is_one_line(store, browse):
     process, line = browse("--json")
     told = json.loads(line)
     port, _ = URL.fullmatch(told["url"]).groups()
-    assert told == {"url": told["url"], "host": "127.0.0.1", "port": int(port)}
+    assert told == {"event": "serving", "url": told["url"], "host": "127.0.0.1", "port": int(port)}
     assert end(process, signal.SIGINT) == (0, "", "")
 
 
