@@ -12,7 +12,7 @@ from urllib.parse import quote
 from starlette.responses import StreamingResponse
 
 from cli.browse.filepage import find_file
-from cli.browse.site import required_parameter
+from cli.browse.site import required_parameter, run_ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 def send(site: Site, request: Request) -> Response:
     """Answer with a file as an attachment of no type that a browser runs."""
-    ref, name = required_parameter(request, "ref"), required_parameter(request, "name")
+    # The run's own tag, so that words such as `latest` mean the same run throughout.
+    ref, name = run_ref(site.run(required_parameter(request, "ref"))), required_parameter(request, "name")
     file = find_file(site, ref, name)
     held_back = _held_back(site.store.iter_file(ref, name))
     first = next(held_back)  # a small damaged file is told by an error page, as nothing was sent yet

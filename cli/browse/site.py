@@ -28,9 +28,7 @@ from cas.errors import (
 from cli.browse import contents, curves
 from cli.browse.ranking import Rankings
 from cli.browse.templates import new_templates
-from cli.figures import (
-    whole_of,
-)
+from cli.figures import whole_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,7 +56,7 @@ class Site:
     Args:
         store: The store, open for reading.
         prefix: What every path begins with.
-        tell: Called with a line of text when something unforeseen happened.
+        tell: Called with an error nobody foresaw.
     """
 
     def __init__(self, store: ArtifactStore, prefix: str, tell: Callable[[BaseException], None]) -> None:
@@ -108,12 +106,12 @@ class Site:
                 return self._curves[digest]
         found: Curve | str
         if whole_of(file["size_bytes"]) > contents.MAX_READ_BYTES:
-            found = f"{name} is too large to be plotted here."
+            found = "The equity curve is too large to be plotted here."
         else:
             try:
                 found = curves.read_curve(self.store.iter_file(ref, name))
             except curves.NoCurveError as error:
-                found = f"{name} cannot be plotted: {error}."
+                found = f"The equity curve cannot be plotted: {error}."
         with self._lock:
             self._curves[digest] = found
             while len(self._curves) > _MAX_KEPT_CURVES:
@@ -135,11 +133,8 @@ def whole_parameter(request: Request, name: str, default: int = 1) -> int:
     text = request.query_params.get(name, "")
     if not text:
         return default
-    if (
-        not (text.isascii() and text.isdecimal())
-        or not 0 < int(text[:9]) <= _MAX_PAGE
-        or len(text) > len(str(_MAX_PAGE))
-    ):
+    is_whole = text.isascii() and text.isdecimal() and len(text) <= len(str(_MAX_PAGE))
+    if not is_whole or not 0 < int(text) <= _MAX_PAGE:
         raise InvalidInputError(f"{name} must be a whole number from 1 to {_MAX_PAGE:,}", subject=name)
     return int(text)
 

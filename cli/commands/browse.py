@@ -75,10 +75,9 @@ def browse(
                 output.line(server.url)
             output.flush()
             output.note("Whoever has this address may read the store. Ctrl-C ends it.")
-            is_watched = output.is_terminal and not session.as_json and settings.has_screen()
-            with (
-                _opened(server.url) if (is_watched if open_ is None else open_) else contextlib.nullcontext()
-            ):
+            if open_ is None:
+                open_ = output.is_terminal and not session.as_json and settings.has_screen()
+            with _opened(server.url) if open_ else contextlib.nullcontext():
                 stopping.wait_for_ever()
         finally:
             server.stop()

@@ -154,6 +154,9 @@ def test_list_shows_runs_that_came_went_and_came_back(own, serve):
     own.undelete("run_001")
     own.forget(["run_002"])
     assert visit().runs == names([7, 6, 5, 4, 3, 1, 0])
+    own.undelete("run_002")
+    own.forget(["run_003"])  # as many rows as before
+    assert visit().runs == names([7, 6, 5, 4, 2, 1, 0])
 
 
 def ask(store, rankings, question, **part):
