@@ -12,11 +12,6 @@ import pytest
 
 from tests.store.stores import open_store
 
-pytest.importorskip("starlette", reason="the extra `browse` is not installed")
-pytest.importorskip("uvicorn", reason="the extra `browse` is not installed")
-
-from cli.browse.server import Server
-
 SCRIPT = "<script>document.title='ran'</script>"
 IMAGE = '"><img src=x onerror="document.title=\'ran\'">'
 HOSTILE_ID = f"evil{IMAGE}"
@@ -81,6 +76,10 @@ class Visitor:
 @pytest.fixture(scope="session")
 def serve():
     """Serves stores; every server has ended when the session ends, and none met an unforeseen error."""
+    for package in ("starlette", "uvicorn", "jinja2", "pygments"):
+        pytest.importorskip(package, reason="the extra `browse` is not installed")
+    from cli.browse.server import Server
+
     servers, errors = [], []
 
     def start(store):

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("starlette", reason="the extra `browse` is not installed")
+pytest.importorskip("jinja2", reason="the extra `browse` is not installed")
+
 from cli.browse import contents, curves, listing
 from cli.browse.guard import TOKEN_BYTES
 from cli.verbs import load_verb

@@ -7,6 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+pytest.importorskip("starlette", reason="the extra `browse` is not installed")
+pytest.importorskip("jinja2", reason="the extra `browse` is not installed")
+
 from cas.lmdbenv import Table
 from cli.browse import contents, site, tables
 from cli.browse.site import Site

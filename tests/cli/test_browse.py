@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("starlette", reason="the extra `browse` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `browse` is not installed")
+pytest.importorskip("jinja2", reason="the extra `browse` is not installed")
 
 URL = re.compile(r"http://127\.0\.0\.1:(\d+)/([\w-]{22})/")
 
