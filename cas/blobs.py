@@ -12,6 +12,8 @@ import dataclasses
 import struct
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from cas import tombstones
 from cas.codec import crc32, inflate, iter_inflated
 from cas.digest import Digester, digest_bytes
@@ -34,12 +36,12 @@ NOT_SCANNED: Final = bytes(RULESET_BYTES)
 QUARANTINED: Final = b"\xff" * RULESET_BYTES
 # segment, offset in it, parts (1 unless large), stored bytes, content bytes, CRC-32 of the pack entry, rule set
 _ROW: Final = struct.Struct(">QIIQQI8s")
+_PLACE: Final = struct.Struct(">QI")  # how a row begins
 _SEGMENT_KEY: Final = struct.Struct(">QI")
 _SEGMENT_NUMBER_BYTES: Final = 8
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(msgspec.Struct, frozen=True, gc=False):
     """What the store knows of one blob; `digest` is BLAKE3, `oid` git's id in the store's object format."""
 
     digest: bytes
@@ -104,6 +106,18 @@ def require(transaction: ReadTransaction, digest: bytes) -> Blob:
             hint="Run `cas verify --full` to see which runs are affected.",
         )
     return blob
+
+
+def placed(transaction: ReadTransaction, blob: Blob) -> Blob:
+    """Return a blob as this snapshot has it; its row, read before, is the same unless the garbage collector moved it.
+
+    Raises:
+        IntegrityError: It is missing; as for `require`.
+    """
+    row = transaction.view(Table.BLOBS, blob.digest)
+    if row is not None and row[: _PLACE.size] == _PLACE.pack(blob.segment, blob.offset):
+        return blob
+    return require(transaction, blob.digest)
 
 
 def _decode(digest: bytes, row: memoryview | bytes) -> Blob:
@@ -289,7 +303,7 @@ def remember_scan(transaction: WriteTransaction, digest: bytes, ruleset: bytes) 
     blob = find_sound(transaction, digest)
     if blob is None:
         return False
-    transaction.put(Table.BLOBS, digest, encode(dataclasses.replace(blob, ruleset=ruleset)))
+    transaction.put(Table.BLOBS, digest, encode(msgspec.structs.replace(blob, ruleset=ruleset)))
     return True
 
 

@@ -8,6 +8,7 @@ manifest format number. This module must not read clocks, configuration or the s
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
@@ -85,8 +86,9 @@ def _run_tree(manifest: RunManifest) -> TreeForm:
         files[f"{folder}/{names.METADATA_NAME}"] = (MODE_FILE, blob.oid)
         objects.append(blob)
     artifact_root, trees = build_tree(files, manifest.object_format)
-    root, outer = build_tree({names.ARTIFACT_ROOT: (MODE_TREE, artifact_root)}, manifest.object_format)
-    return TreeForm(root, artifact_root, objects + trees + outer)
+    folder_tree = _tree_object([TreeEntry(MODE_TREE, _CODES_FOLDER.encode(), artifact_root)], manifest)
+    root = _tree_object([TreeEntry(MODE_TREE, _ROOT_FOLDER.encode(), folder_tree.oid)], manifest)
+    return TreeForm(root.oid, artifact_root, [*objects, *trees, folder_tree, root])
 
 
 def _imported_tree(manifest: ImportedManifest) -> TreeForm:
@@ -274,7 +276,11 @@ def _line(text: str) -> str:
 
 
 def _value(value: object) -> str:
-    return _line(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=True, allow_nan=False)
+    if isinstance(value, str):
+        return _line(value)
+    if type(value) is float and math.isfinite(value):
+        return repr(value)  # what JSON writes, without its machinery: metrics are numbers
+    return json.dumps(value, ensure_ascii=True, allow_nan=False)
 
 
 def check_row(manifest: Manifest, row: ManifestRow) -> Form:

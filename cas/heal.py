@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from cas import blobs, catalog, manifest, marks, processmark, soundness, tombstones
 from cas.blobs import NOT_SCANNED, QUARANTINED, Blob, NewBlob, Stage
 from cas.codec import Deflater, crc32
@@ -133,7 +135,7 @@ def _lift(environment: Environment, digest: bytes) -> bool:
     with environment.write() as transaction:
         current = blobs.find(transaction, digest)
         if current == blob:
-            row = blobs.encode(dataclasses.replace(blob, ruleset=NOT_SCANNED))
+            row = blobs.encode(msgspec.structs.replace(blob, ruleset=NOT_SCANNED))
             transaction.put(Table.BLOBS, digest, row)
     return current == blob
 
@@ -188,7 +190,7 @@ def _put_quarantined(transaction: WriteTransaction, item: Wanted) -> None:
         blob = blobs.find(transaction, item.digest)
         if blob is None:
             return
-        row = dataclasses.replace(blob, ruleset=QUARANTINED)
+        row = msgspec.structs.replace(blob, ruleset=QUARANTINED)
     except IntegrityError:
         row = Blob(item.digest, item.oid, item.size_bytes, 0, 0, 0, 0, 0, QUARANTINED)
     transaction.put(Table.BLOBS, item.digest, blobs.encode(row))

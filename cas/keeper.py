@@ -10,7 +10,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cas import backup, check, gc, heal, marks, predicate, query, repair, retention, rollback
+from cas import backup, check, gc, heal, intake, marks, predicate, query, repair, retention, rollback
 from cas.errors import InvalidInputError, SecretDetectedError
 from cas.meter import Meter, meter_of
 from cas.reader import StoreReader
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 class StoreKeeper(StoreReader):
     """What is done to an open store to keep it; thread-safe."""
 
-    _scanner: SecretScanner | None
+    @functools.cached_property
+    def _scanner(self) -> SecretScanner | None:
+        """The scanner, made when it is first needed (60 ms): who reads or exports needs none."""
+        return intake.build_scanner(self.config)
 
     @property
     def _meter(self) -> Meter:

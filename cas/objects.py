@@ -12,6 +12,7 @@ Source: gitformat-pack(5), gitformat-signature(5), git-mktree(1), git-mktag(1).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from typing import TYPE_CHECKING, Final, Protocol
@@ -22,6 +23,7 @@ from cas.errors import IntegrityError, InvalidInputError, InvalidNameError, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from cas.config import ObjectFormat
 
@@ -38,6 +40,8 @@ _MODES: Final = frozenset(
 )
 
 _PACK_TYPES: Final = {"commit": 1, "tree": 2, "blob": 3, "tag": 4}
+_HASHED_HEADERS: Final = {kind: f"{kind} %d\0".encode() for kind in _PACK_TYPES}
+_SMALL_OBJECT_BYTES: Final = 4096  # up to here a copy is cheaper than a second call of the hash function
 _OID_BYTES: Final = {"sha1": 20, "sha256": 32}
 _OID_SIZES: Final = frozenset(_OID_BYTES.values())
 _SIGNATURE_HEADERS: Final = {
@@ -99,9 +103,14 @@ def object_id(kind: str, data: bytes | bytearray | memoryview, object_format: Ob
     Raises:
         InvalidInputError: Unknown kind.
     """
-    hasher = ObjectHasher(kind, len(data), object_format)
-    hasher.update(data)
-    return hasher.digest()
+    header = _hashed_header(kind, len(data))
+    # Not a security boundary here: git's format fixes the function, and BLAKE3 guards the content.
+    new = hashlib.sha1 if object_format == "sha1" else hashlib.sha256
+    if len(data) <= _SMALL_OBJECT_BYTES:
+        return new(header + data, usedforsecurity=False).digest()
+    state = new(header, usedforsecurity=False)
+    state.update(data)
+    return state.digest()
 
 
 class ObjectHasher:
@@ -119,12 +128,10 @@ class ObjectHasher:
         Raises:
             InvalidInputError: Unknown kind or negative size.
         """
-        _pack_type(kind)
         if size_bytes < 0:
             raise InvalidInputError(f"object size must not be negative: {size_bytes}")
-        # Not a security boundary here: git's format fixes the function, and BLAKE3 guards the content.
         new = hashlib.sha1 if object_format == "sha1" else hashlib.sha256
-        self._state = new(b"%s %d\0" % (kind.encode("ascii"), size_bytes), usedforsecurity=False)
+        self._state = new(_hashed_header(kind, size_bytes), usedforsecurity=False)
         self._left_bytes = size_bytes
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
@@ -155,17 +162,19 @@ def tree_bytes(entries: Iterable[TreeEntry]) -> bytes:
         InvalidNameError: A name is doubled, or one that git refuses in a tree.
         InvalidInputError: An unknown mode, or oids of mixed or odd size.
     """
-    rows: dict[bytes, TreeEntry] = {}
+    rows: dict[bytes, bytes] = {}
     names: set[bytes] = set()
+    sizes: set[int] = set()
     for entry in entries:
         _check_entry(entry)
-        if entry.name in names:
-            raise InvalidNameError(f"tree holds {entry.name!r} twice", subject=_text(entry.name))
-        names.add(entry.name)
-        rows[entry.name + b"/" if entry.mode == MODE_TREE else entry.name] = entry
-    ordered = [rows[key] for key in sorted(rows)]
-    _check_oids([entry.oid for entry in ordered])
-    return b"".join([b"%o %s\0%s" % (entry.mode, entry.name, entry.oid) for entry in ordered])
+        name, mode, oid = entry.name, entry.mode, entry.oid
+        if name in names:
+            raise InvalidNameError(f"tree holds {name!r} twice", subject=_text(name))
+        names.add(name)
+        sizes.add(len(oid))
+        rows[name + b"/" if mode == MODE_TREE else name] = b"%o %s\0%s" % (mode, name, oid)
+    _check_oid_sizes(sizes)
+    return b"".join([rows[key] for key in sorted(rows)])
 
 
 def parse_tree(data: bytes, object_format: ObjectFormat = "sha1") -> list[TreeEntry]:
@@ -249,7 +258,7 @@ def commit_bytes(
         InvalidInputError: Something that git would refuse: a NUL, an identity with ``<``, a date out of
             range.
     """
-    _check_oids([tree, *parents])
+    _check_oid_sizes({len(tree), *map(len, parents)})
     person = _person_line(author, timestamp_s)
     lines = [f"tree {tree.hex()}"]
     lines += [f"parent {parent.hex()}" for parent in parents]
@@ -278,7 +287,7 @@ def tag_bytes(
         InvalidInputError: Something that git would refuse: a bad tag name, a NUL, a date out of range.
     """
     _pack_type(target_kind)
-    _check_oids([target_oid])
+    _check_oid_sizes({len(target_oid)})
     if not name or _TAG_NAME_FORBIDDEN.search(name):
         raise InvalidInputError(f"git refuses {name!r} as a tag name", subject=name)
     return _encoded(
@@ -287,6 +296,7 @@ def tag_bytes(
     )
 
 
+@functools.lru_cache(maxsize=4096)  # a pack has thousands of trees and tags of a few sizes
 def pack_entry_header(kind: str, size_bytes: int) -> bytes:
     """Return what stands before a stream in a pack: three bits of type and the size of the inflated content.
 
@@ -316,6 +326,14 @@ def _pack_type(kind: str) -> int:
         raise InvalidInputError(f"{kind!r} is not a kind of git object", subject=kind) from None
 
 
+def _hashed_header(kind: str, size_bytes: int) -> bytes:
+    """Return what git hashes before the content of an object."""
+    try:
+        return _HASHED_HEADERS[kind] % size_bytes
+    except KeyError:
+        raise InvalidInputError(f"{kind!r} is not a kind of git object", subject=kind) from None
+
+
 def _check_entry(entry: TreeEntry) -> None:
     name = entry.name
     if not name or b"/" in name or b"\0" in name or name.lower() in {b".", b"..", b".git"}:
@@ -324,8 +342,7 @@ def _check_entry(entry: TreeEntry) -> None:
         raise InvalidInputError(f"{entry.mode:o} is not a mode that git writes", subject=_text(name))
 
 
-def _check_oids(oids: Sequence[bytes]) -> None:
-    sizes = {len(oid) for oid in oids}
+def _check_oid_sizes(sizes: AbstractSet[int]) -> None:
     if len(sizes) > 1 or not sizes <= _OID_SIZES:
         raise InvalidInputError(f"oids must all have 20 or all 32 bytes, not {sorted(sizes)}")
 
@@ -351,12 +368,17 @@ def _name_bytes(name: str, path: str) -> bytes:
 
 
 def _person_line(person: Person, timestamp_s: int) -> str:
-    for text in (person.name, person.email):
-        if not text.strip() or _PERSON_FORBIDDEN.search(text):
-            raise InvalidInputError(f"git refuses {text!r} in an identity", subject=text)
     if not 0 <= timestamp_s <= _MAX_TIMESTAMP_S:
         raise InvalidInputError(f"{timestamp_s} s is not a time that git accepts")
-    return f"{person.name} <{person.email}> {timestamp_s} +0000"
+    return f"{_identity(person.name, person.email)} {timestamp_s} +0000"
+
+
+@functools.lru_cache(maxsize=64)  # a store has one author, or a few
+def _identity(name: str, email: str) -> str:
+    for text in (name, email):
+        if not text.strip() or _PERSON_FORBIDDEN.search(text):
+            raise InvalidInputError(f"git refuses {text!r} in an identity", subject=text)
+    return f"{name} <{email}>"
 
 
 def _encoded(text: str) -> bytes:

@@ -11,6 +11,8 @@ import dataclasses
 from array import array
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from cas import blobs
 from cas.errors import IntegrityError
 from cas.lmdbenv import Table
@@ -144,7 +146,7 @@ def join(transaction: WriteTransaction, old: dict[int, list[bytes]]) -> int:
             continue
         freed += len(old_value) - sum(len(stream) for _, stream in moved)
         for blob, stream in moved:
-            row = dataclasses.replace(blob, segment=new_segment, offset=offset)
+            row = msgspec.structs.replace(blob, segment=new_segment, offset=offset)
             transaction.put(Table.BLOBS, blob.digest, blobs.encode(row))
             streams.append(stream)
             offset += len(stream)

@@ -7,6 +7,7 @@ store as it was. Starts no process and opens no socket. It must not know how an 
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import uuid
 from typing import TYPE_CHECKING, Required, Self, TypedDict
@@ -95,7 +96,8 @@ class ArtifactStore(StoreKeeper):
         self._clock = clock
         self._git_reader = git_reader
         self._closed = False
-        self._scanner = intake.build_scanner(self.config)
+        if self.config.secret_patterns or self.config.secret_ignore or self.config.secret_baseline:
+            self._scanner = intake.build_scanner(self.config)  # what is unusable in them is told now
         self._signer = commit.open_signer(self.config)
         directory = self.config.store_dir
         if create and not read_only and not (directory / DATA_FILE).exists():
@@ -112,7 +114,6 @@ class ArtifactStore(StoreKeeper):
         except BaseException:
             close_environment(self._environment)
             raise
-        self._gate = intake.Gate.build(self.config, self._scanner, self.object_format)
         if self.config.indexed_metrics and not read_only:
             self._make_indexes()
 
@@ -120,6 +121,10 @@ class ArtifactStore(StoreKeeper):
         """Make indexes that the configuration asks for; one that cannot be made now is only missed by queries."""
         with contextlib.suppress(StorageError):
             indexes.ensure(self._environment, self.config.indexed_metrics)
+
+    @functools.cached_property
+    def _gate(self) -> intake.Gate:
+        return intake.Gate.build(self.config, self._scanner, self.object_format)
 
     @property
     def object_format(self) -> ObjectFormat:

@@ -106,7 +106,8 @@ class BatchWriter:
 
     def _plan(self, entries: Sequence[Entry], refused: Mapping[int, str]) -> Plan:
         refs = read_refs(self._repository, ref_names(entries)) | self._pretended
-        trees = {name: str(path) for name, path in self._repository.checked_out_branches().items()}
+        branches = {entry.branch for entry in entries}
+        trees = {name: str(path) for name, path in self._repository.checked_out_branches(branches).items()}
         fixed = trees if self._store.config.checked_out == "refuse" else {}
         obstacles = Obstacles(
             branches=self._parked_branches(),

@@ -1,9 +1,9 @@
 """Writing a pack and its index straight from pack-ready streams, without git.
 
-Invariant: a pack becomes visible whole or not at all. Bytes go to a temporary file that git ignores; only
-after every checksum was verified and the file synced do ``.keep``, ``.pack`` and, last, ``.idx`` appear, each
-by one atomic step. git sees a pack by its ``.idx``. The ``.keep`` shields the objects from a repack or prune
-until a ref holds them.
+Invariant: a pack becomes visible whole or not at all. Bytes go to a temporary file of a name that git neither
+reads nor prunes; only after every checksum was verified and the file synced do ``.keep``, ``.pack`` and, last,
+``.idx`` appear, each by one atomic step. git sees a pack by its ``.idx``. The ``.keep`` shields the objects from
+a repack or prune until a ref holds them.
 
 Every file of ours that may be left by a killed process is held with ``flock`` while its process lives, so a
 leftover is recognised by its name (or, for ``.keep``, its content) together with a free lock, never by age or
@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import struct
 import sys
 from array import array
-from itertools import pairwise
+from bisect import bisect_right
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -40,6 +43,7 @@ from gitexport.heldfile import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from concurrent.futures import Future
     from types import TracebackType
 
     from cas.config import ObjectFormat
@@ -47,13 +51,14 @@ if TYPE_CHECKING:
 LARGE_OFFSET: Final = (
     0x8000_0000  # offsets from here on do not fit the index's 31 bits and go to its 64-bit table
 )
-_TEMPORARY_PREFIX: Final = (
-    "tmp_pack_cas_"  # git ignores tmp_*, and its prune removes it after the grace period
-)
-_INDEX_PREFIX: Final = "tmp_idx_cas_"
-_KEEP_PREFIX: Final = "tmp_keep_cas_"
+# Not ``tmp_*``: `git prune --expire=now`, and so `git gc --prune=now`, removes every such file, a living writer's too.
+# Other names git counts as garbage (`git count-objects -v`) and leaves alone; the sweep below removes them.
+_TEMPORARY_PREFIX: Final = "cas_pack_"
+_INDEX_PREFIX: Final = "cas_idx_"
+_KEEP_PREFIX: Final = "cas_keep_"
 KEEP_TEXT: Final = b"cas-gitexport: an export is in progress\n"
-_BUFFER_BYTES: Final = 1024 * 1024  # one write and one checksum update per MiB instead of per object
+# Checksum and write of one buffer run on a thread of their own, without the interpreter's lock, while the next fills.
+_BUFFER_BYTES: Final = 1024 * 1024
 _FILE_MODE: Final = 0o444  # as git: a pack never changes
 
 
@@ -90,8 +95,8 @@ class PackReceipt:
 class PackWriter:
     """Streams objects into one pack; nothing is visible to git before ``finish``.
 
-    Memory is about 35 bytes an object while writing and about 150 in ``finish``, whatever the size of the
-    objects. As a context manager it discards an unfinished pack.
+    Memory is two buffers of 1 MiB, about 35 bytes an object while writing and about 250 in ``finish``, whatever the
+    size of the objects. As a context manager it discards an unfinished pack.
 
     Args:
         objects_dir: The repository's ``objects`` directory.
@@ -122,12 +127,14 @@ class PackWriter:
         self._crcs = array("I")
         self._offsets = array("Q")
         self._pending = bytearray()
-        self.size_bytes = 0
         with mapped_os_errors(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True)
             self._temporary, descriptor = create_held(self._directory, _TEMPORARY_PREFIX, _FILE_MODE)
         self._descriptor: int | None = descriptor
-        self._write(struct.pack(">4sII", b"PACK", 2, object_count))
+        self._thread = ThreadPoolExecutor(1, "cas-pack")
+        self._emitting: Future[None] | None = None
+        self._pending += struct.pack(">4sII", b"PACK", 2, object_count)
+        self.size_bytes = len(self._pending)
 
     @property
     def object_count(self) -> int:
@@ -159,18 +166,21 @@ class PackWriter:
         """
         if self._descriptor is None:
             raise StateError("the pack is finished")
-        if len(oid) != self._oid_bytes or self.object_count >= self._expected_count:
+        if len(oid) != self._oid_bytes or len(self._offsets) >= self._expected_count:
             raise StateError(
                 f"object {oid.hex()} does not fit a {self._format} pack of {self._expected_count}"
             )
         offset = self.size_bytes
+        pending = self._pending
+        crc = 0
         try:
-            header = pack_entry_header(kind, size_bytes)
-            self._write(header)
-            crc = crc32_of(header)
-            for part in stream_parts:
+            for part in itertools.chain((pack_entry_header(kind, size_bytes),), stream_parts):
                 crc = crc32_of(part, crc)
-                self._write(part)
+                pending += part
+                self.size_bytes += len(part)
+                if len(pending) >= _BUFFER_BYTES:
+                    self._flush()
+                    pending = self._pending
             if crc32 is not None and crc != crc32:
                 raise IntegrityError(  # noqa: TRY301  # discarded by the same handler as every other failure
                     f"stored stream of object {oid.hex()} is damaged: CRC-32 {crc:08x}, expected {crc32:08x}",
@@ -213,6 +223,7 @@ class PackWriter:
 
     def discard(self) -> None:
         """Drop an unfinished pack; nothing of it stays. Repeatable, and harmless after ``finish``."""
+        self._thread.shutdown()
         if self._descriptor is not None:
             remove_held(self._temporary, self._descriptor)
             self._descriptor = None
@@ -225,25 +236,34 @@ class PackWriter:
     ) -> None:
         self.discard()
 
-    def _write(self, data: Buffer) -> None:
-        self._pending += data
-        self.size_bytes += len(data)
-        if len(self._pending) >= _BUFFER_BYTES:
-            self._flush()
-
     def _flush(self) -> None:
+        """Hand the buffer to the thread, once it is done with the one before: two buffers bound the memory."""
         if self._descriptor is None:
             raise StateError("the pack is finished")
-        self._checksum.update(self._pending)
+        full, self._pending = self._pending, bytearray()
+        self._drain()
+        self._emitting = self._thread.submit(self._emit, self._descriptor, full)
+
+    def _drain(self) -> None:
+        if self._emitting is not None:
+            emitting, self._emitting = self._emitting, None
+            emitting.result()
+
+    def _emit(self, descriptor: int, data: bytearray) -> None:
+        self._checksum.update(data)
         with mapped_os_errors(self._temporary):
-            write_all(self._descriptor, self._pending)
-        self._pending = bytearray()
+            write_all(descriptor, data)
 
     def _publish(self, descriptor: int, *, keep: bool) -> PackReceipt:
-        self._flush()
+        self._drain()
+        self._emit(descriptor, self._pending)
         trailer = self._checksum.digest()
-        index = index_bytes(self._oids, self._crcs, self._offsets, trailer, self._format)
         write_all(descriptor, trailer)
+        sealing = self._thread.submit(
+            _seal, descriptor, self._mode_bits
+        )  # the disk works while the index is made
+        index = index_bytes(self._oids, self._crcs, self._offsets, trailer, self._format)
+        sealing.result()
         self.size_bytes += len(trailer)
         pack_path = self._directory / f"pack-{trailer.hex()}.pack"
         held = _place_keep(pack_path.with_suffix(".keep")) if keep else None
@@ -252,7 +272,6 @@ class PackWriter:
             if pack_path.exists() and pack_path.with_suffix(".idx").exists():
                 receipt.existed = True
                 return receipt
-            _seal(descriptor, self._mode_bits)
             index_path, index_descriptor = create_held(self._directory, _INDEX_PREFIX, _FILE_MODE)
             try:
                 write_all(index_descriptor, index)
@@ -291,30 +310,26 @@ def index_bytes(  # the columns of the table
         IntegrityError: An object occurs twice.
     """
     width = oid_bytes(object_format)
-    order = sorted((bytes(oids[at : at + width]), at // width) for at in range(0, len(oids), width))
-    for (oid, _), (following, _) in pairwise(order):
-        if oid == following:
-            raise IntegrityError(f"object {oid.hex()} was packed twice", subject=oid.hex())
-    fanout = [0] * 256
-    for oid, _ in order:
-        fanout[oid[0]] += 1
-    for first in range(1, 256):
-        fanout[first] += fanout[first - 1]
-    small: list[int] = []
+    ids = [bytes(oids[at : at + width]) for at in range(0, len(oids), width)]
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    names = b"".join([ids[position] for position in order])
+    if len(set(ids)) != len(ids):
+        twice = next(oid for oid, count in Counter(ids).items() if count > 1)
+        raise IntegrityError(f"object {twice.hex()} was packed twice", subject=twice.hex())
+    first_bytes = names[::width]
+    small = [offsets[position] for position in order]
     large: list[int] = []
-    for _, position in order:
-        offset = offsets[position]
-        if offset >= large_offset:
-            small.append(LARGE_OFFSET | len(large))
-            large.append(offset)
-        else:
-            small.append(offset)
+    if max(small, default=0) >= large_offset:
+        for row, offset in enumerate(small):
+            if offset >= large_offset:
+                small[row] = LARGE_OFFSET | len(large)
+                large.append(offset)
     table = b"".join(
         (
             b"\xfftOc\x00\x00\x00\x02",
-            _big_endian("I", fanout),
-            b"".join(oid for oid, _ in order),
-            _big_endian("I", [crcs[position] for _, position in order]),
+            _big_endian("I", [bisect_right(first_bytes, first) for first in range(256)]),
+            names,
+            _big_endian("I", [crcs[position] for position in order]),
             _big_endian("I", small),
             _big_endian("Q", large),
             pack_checksum,

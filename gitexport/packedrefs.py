@@ -1,9 +1,9 @@
 """The ``packed-refs`` file as bytes: finding refs in it, and a new version of it with refs added or moved.
 
 Invariant: what is not edited is copied byte for byte, and the result is sorted and fully peeled as its header
-says. Nothing is parsed line by line: the file is searched by bisection and copied in slices, so that ten refs
-more in a file of 300,000 cost a copy and not a parse. Pure: this module opens no file, takes no lock and
-knows of no loose refs.
+says. A file that is large beside what is asked of it is never parsed: it is searched by bisection and copied in
+slices, so that ten refs more in a file of 300,000 cost a copy and not a parse. A small one is parsed once. Pure: this
+module opens no file, takes no lock and knows of no loose refs.
 
 Source: gitrepository-layout(5), git-pack-refs(1), and the header traits that git itself writes.
 """
@@ -11,17 +11,23 @@ Source: gitrepository-layout(5), git-pack-refs(1), and the header traits that gi
 from __future__ import annotations
 
 import dataclasses
+import re
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from cas.errors import IntegrityError
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Iterable
 
 HEADER: Final = b"# pack-refs with: peeled fully-peeled sorted \n"
 _TRAITS: Final = frozenset([b"fully-peeled", b"sorted"])  # without them nothing can be told by bisection
 _FIRST_STEP_BYTES: Final = 256  # two or three entries
 _CARET: Final = 0x5E
+_ENTRY: Final = re.compile(rb"^(?:[0-9a-f]{40}|[0-9a-f]{64}) ([^\n]+)\n(?:\^[0-9a-f]+\n)?", re.MULTILINE)
+# Parsing costs 0.4 us an entry of about 80 bytes, a search by bisection 3 us.
+_PARSED_BYTES_PER_NAME: Final = 512
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,17 +38,29 @@ class PackedEdit:
     oid: str
     peeled: str | None = None
 
+    def lines(self) -> bytes:
+        """Return the entry as the file holds it."""
+        peeled = f"^{self.peeled}\n" if self.peeled else ""
+        return f"{self.oid} {self.name}\n{peeled}".encode()
+
 
 class PackedRefs:
-    """One version of the file, held in memory; it does not change. For one thread.
+    """One version of the file, in memory or mapped; it does not change. For one thread.
+
+    Args:
+        data: The whole file; empty when there is none.
+        asked_count: About how many refs it will be asked for.
 
     Attributes:
-        data: The whole file; empty when there is none.
+        data: The whole file, or what an empty one begins with.
         canonical: True when the header promises order and peeled tags. Otherwise nothing else here may be
             used.
+
+    Raises:
+        IntegrityError: The file is malformed, as far as that was seen.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap.mmap, asked_count: int = 0) -> None:
         self.data = data or HEADER
         end = self.data.find(b"\n") + 1
         first = self.data[:end]
@@ -50,8 +68,15 @@ class PackedRefs:
         self._last = (b"", self._start)
         traits = set(first.removeprefix(b"# pack-refs with:").split())
         self.canonical = (
-            first.startswith(b"# pack-refs with:") and traits >= _TRAITS and self.data.endswith(b"\n")
+            first.startswith(b"# pack-refs with:") and traits >= _TRAITS and self.data[-1:] == b"\n"
         )
+        self._entries: dict[bytes, bytes] | None = None  # name to lines, in file order
+        self._names: list[bytes] = []
+        if self.canonical and len(self.data) <= _PARSED_BYTES_PER_NAME * asked_count:
+            self._entries = {found[1]: found[0] for found in _ENTRY.finditer(self.data, self._start)}
+            self._names = list(self._entries)
+            if self._start + sum(map(len, self._entries.values())) != len(self.data):
+                raise _malformed()
 
     def find(self, name: str) -> str | None:
         """Return the hex oid of a ref, or None.
@@ -60,12 +85,19 @@ class PackedRefs:
             IntegrityError: The file is malformed where it was searched.
         """
         wanted = name.encode()
+        if self._entries is not None:
+            lines = self._entries.get(wanted)
+            return None if lines is None else lines[: lines.index(b" ")].decode()
         at = self._lower_bound(wanted)
         return self._oid_at(at).decode() if self._name_at(at) == wanted else None
 
     def below(self, name: str) -> str | None:
         """Return some ref in the folder ``name``, or None; such a ref makes a ref ``name`` impossible."""
         prefix = name.encode() + b"/"
+        if self._entries is not None:
+            at = bisect_left(self._names, prefix)
+            beside = self._names[at] if at < len(self._names) else b""
+            return beside.decode() if beside.startswith(prefix) else None
         following = self._name_at(self._lower_bound(prefix))
         return following.decode() if following is not None and following.startswith(prefix) else None
 
@@ -75,6 +107,9 @@ class PackedRefs:
         Args:
             edits: Unique names, in any order.
         """
+        if self._entries is not None:
+            merged = {**self._entries, **{edit.name.encode(): edit.lines() for edit in edits}}
+            return [self.data[: self._start], b"".join([merged[name] for name in sorted(merged)])]
         view = memoryview(self.data)
         pieces: list[memoryview | bytes] = []
         copied = 0
@@ -84,8 +119,7 @@ class PackedRefs:
             end = self._entry_end(at) if self._name_at(at) == name else at
             if at > copied:
                 pieces.append(view[copied:at])
-            peeled = b"^" + edit.peeled.encode() + b"\n" if edit.peeled else b""
-            pieces.append(edit.oid.encode() + b" " + name + b"\n" + peeled)
+            pieces.append(edit.lines())
             copied = end
         pieces.append(view[copied:])
         return pieces
@@ -140,7 +174,9 @@ class PackedRefs:
         end = self.data.find(b"\n", at)
         oid, space, name = self.data[at:end].partition(b" ")
         if end < 0 or not space or len(oid) not in (40, 64):
-            raise IntegrityError(
-                "packed-refs is malformed", hint="Run git fsck; git pack-refs rewrites the file."
-            )
+            raise _malformed()
         return name
+
+
+def _malformed() -> IntegrityError:
+    return IntegrityError("packed-refs is malformed", hint="Run git fsck; git pack-refs rewrites the file.")

@@ -24,7 +24,9 @@ ordinary way. This module must not start git itself (``repository.py`` does) and
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import mmap
 import os
 import stat
 import time
@@ -93,14 +95,16 @@ def _values(repo: GitRepository, names: Sequence[str]) -> dict[str, str | None]:
         with mapped_os_errors(repo.common_dir):
             # Loose before packed, as pack-refs moves values in that direction.
             loose = _read_loose(repo.common_dir, _look(repo.common_dir, names).loose)
-            packed = _load_packed(repo.common_dir)
+            packed = _load_packed(repo.common_dir, len(names))
         if packed is not None:
             return {name: loose.get(name) or packed.find(name) for name in sorted(names)}
     found = repo.read_refs(names)
     return {name: f"ref: {value.symref}" if value.symref else value.oid for name, value in found.items()}
 
 
-def update_refs(repo: GitRepository, changes: Sequence[RefChange]) -> None:
+def update_refs(
+    repo: GitRepository, changes: Sequence[RefChange], *, known: Mapping[str, str | None] | None = None
+) -> None:
     """Move the refs of a batch in one transaction; they are on the disk when this returns.
 
     A change whose ref already has the new value counts as done, so a batch may be repeated after a crash.
@@ -111,6 +115,8 @@ def update_refs(repo: GitRepository, changes: Sequence[RefChange]) -> None:
         repo: The repository; other programs may use it meanwhile.
         changes: Moves with expected old values, names unique. Branches need commits; the objects must be
             there.
+        known: Commits and tags, by hex oid, that the caller has just seen in the repository or written to it: None,
+            or the object behind the tag. git is asked about others.
 
     Raises:
         ConflictError: A ref is not where it was expected, or a ref stands in another's way; ``subject`` names
@@ -126,7 +132,7 @@ def update_refs(repo: GitRepository, changes: Sequence[RefChange]) -> None:
         return
     sweep_ref_leftovers(repo)
     if _rewrite_pays(repo, changes):
-        peeled = _check_objects(repo, changes)
+        peeled = _check_objects(repo, changes, known or {})
         done = _rewrite(repo, changes, peeled)
         if not done and len(changes) > _SCAN_COUNT:
             # Many refs and some of them loose: packing those once is cheaper than a loose file for each.
@@ -168,16 +174,27 @@ def _rewrite_pays(repo: GitRepository, changes: Sequence[RefChange]) -> bool:
     return size_bytes <= _REWRITE_BYTES + _REWRITE_BYTES_PER_REF * len(changes)
 
 
-def _check_objects(repo: GitRepository, changes: Sequence[RefChange]) -> dict[str, str | None]:
+def _check_objects(
+    repo: GitRepository, changes: Sequence[RefChange], known: Mapping[str, str | None]
+) -> Mapping[str, str | None]:
     """Return the object behind each new oid that is a tag; git would check the same for each ref it writes."""
-    kinds = repo.peel(change.new_oid for change in changes if change.new_oid)
-    for change in changes:
+    asked = [change for change in changes if change.new_oid and not _fits(change, known)]
+    if not asked:
+        return known
+    kinds = repo.peel(change.new_oid or "" for change in asked)
+    for change in asked:
         kind, _ = kinds[change.new_oid or ""]
         if kind == "missing" or (kind != "commit" and change.name.startswith("refs/heads/")):
             raise IntegrityError(
                 f"{change.name} cannot name {change.new_oid}, which is {kind}", subject=change.name
             )
-    return {oid: target for oid, (_, target) in kinds.items()}
+    return {**known, **{oid: target for oid, (_, target) in kinds.items()}}
+
+
+def _fits(change: RefChange, known: Mapping[str, str | None]) -> bool:
+    """Tell whether a ref may name its new object, by what is known of it: a branch names a commit."""
+    target = known.get(change.new_oid or "", "")
+    return target is None or (target != "" and not change.name.startswith("refs/heads/"))
 
 
 def _rewrite(repo: GitRepository, changes: Sequence[RefChange], peeled: Mapping[str, str | None]) -> bool:
@@ -205,7 +222,7 @@ def _plan(
     common_dir: Path, changes: Sequence[RefChange], look: _Look
 ) -> tuple[PackedRefs, list[RefChange]] | None:
     """Return the present file and the moves it still needs, or None if git has to make them."""
-    packed = _load_packed(common_dir)
+    packed = _load_packed(common_dir, 2 * len(changes))
     if packed is None:
         return None
     loose = _read_loose(common_dir, look.loose)
@@ -352,15 +369,19 @@ def _update_by_git(repo: GitRepository, changes: Sequence[RefChange]) -> None:
                 sync_folder(folder)
 
 
-def _load_packed(common_dir: Path) -> PackedRefs | None:
-    """Return the packed refs, or None if the file has a form that only git should read or write."""
+def _load_packed(common_dir: Path, asked_count: int) -> PackedRefs | None:
+    """Return the packed refs, or None if the file has a form that only git should read or write.
+
+    The file is mapped, as git maps it: whoever changes it replaces it, so that the bytes under the map stay.
+    """
     path = common_dir / "packed-refs"
     if path.is_symlink():
         return None
-    try:
-        packed = PackedRefs(path.read_bytes())
-    except FileNotFoundError:
-        packed = PackedRefs(b"")
+    data: bytes | mmap.mmap = b""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    packed = PackedRefs(data, asked_count)
     return packed if packed.canonical else None
 
 

@@ -7,6 +7,7 @@ Invariant: a name or id that passes the checks here can be written to git's stan
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -60,6 +61,7 @@ def check_oid(oid: str) -> str:
     return oid
 
 
+@functools.lru_cache(maxsize=16384)  # a batch checks each of its few thousand names several times
 def check_ref_name(name: str) -> str:
     """Return ``name`` if git would accept it as a full ref name below ``refs/`` with at least three parts.
 

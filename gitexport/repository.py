@@ -9,6 +9,7 @@ date when it returns.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -214,8 +215,10 @@ class GitRepository:
             patterns = {"/".join(name.split("/", 2)[:2]) for name in wanted}
         return {name: value for name, value in self.list_refs(sorted(patterns)).items() if name in wanted}
 
-    def checked_out_branches(self) -> dict[str, Path]:
-        """Return the branches that some work tree has checked out, with its path; unborn ones too."""
+    def checked_out_branches(self, among: Collection[str]) -> dict[str, Path]:
+        """Return those of the given branches that some work tree has checked out, with its path; unborn ones too."""
+        if self.ref_format == "files" and self._heads().isdisjoint(among):
+            return {}
         listed = self._run("worktree", "list", "--porcelain", "-z").stdout
         found: dict[str, Path] = {}
         tree = Path()
@@ -223,9 +226,20 @@ class GitRepository:
             key, _, value = item.partition(" ")
             if key == "worktree":
                 tree = Path(value)
-            elif key == "branch":
+            elif key == "branch" and value in among:
                 found[value] = tree
         return found
+
+    def _heads(self) -> set[str]:
+        """Return what the HEAD of each work tree names; it costs no process to see that none is of interest."""
+        heads: set[str] = set()
+        for path in (self.common_dir / "HEAD", *self.common_dir.glob("worktrees/*/HEAD")):
+            with contextlib.suppress(FileNotFoundError):  # a work tree that is being removed
+                if path.is_symlink():  # how git wrote HEAD before 2006, and still does when told to
+                    heads.add(str(path.readlink()))
+                else:
+                    heads.add(path.read_text("utf-8", "replace").partition(":")[2].strip())
+        return heads
 
     def update_refs(self, changes: Iterable[RefChange], *, pass_fds: Collection[int] = ()) -> None:
         """Move refs in one ``git update-ref`` transaction; files of refs are synced, their folders are not.

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cas import blobs
-from cas.codec import deflate
+from cas.codec import STORED_BYTES, deflate, wrap
 from cas.errors import ConflictError, IntegrityError
 from gitexport.blobcopy import copy_blobs
 from gitexport.pack import PackWriter
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # A batch that was killed after its pack appeared comes first in the queue again, so its first commits tell.
 _PROBE_COUNT: Final = 8
+_INCOMPRESSIBLE: Final = frozenset(["tree", "tag"])
+_TAGGED: Final = b"object "
 _GC_NOTE_AGE_S: Final = 12 * 3600  # as long as git believes a gc.pid of another machine
 
 
@@ -121,7 +123,7 @@ def write_batch(
     try:
         if missing:
             receipts.append(_write_pack(environment, repository, wanted.only(missing), check))
-        update_refs(repository, changes)
+        update_refs(repository, changes, known=_targets(wanted))
         # A pack that was there before may be one that a gc was about to delete.
         trusted = (
             set(wanted.oids) if any(receipt.existed for receipt in receipts) else set(wanted.oids) - missing
@@ -260,9 +262,27 @@ def _write_pack(
         shared_bits=repository.shared_bits,
     ) as pack:
         for item in objects.made.values():
-            pack.add(item.kind, item.oid, len(item.data), [deflate(item.data)])
+            pack.add(item.kind, item.oid, len(item.data), (_stream_of(item),))
         copy_blobs(environment, pack, objects.blobs.values(), check=check)
         return pack.finish()
+
+
+def _stream_of(item: GitObject) -> bytes:
+    """Return a made object's stream; one that is mostly ids gains nothing from compression."""
+    if item.kind in _INCOMPRESSIBLE and len(item.data) <= STORED_BYTES:
+        return wrap(item.data)
+    return deflate(item.data)
+
+
+def _targets(objects: Objects) -> dict[str, str | None]:
+    """Return what refs may name among a batch's objects: commits, and tags with the object behind each."""
+    found: dict[str, str | None] = {}
+    for oid, item in objects.made.items():
+        if item.kind == "commit":
+            found[oid] = None
+        elif item.kind == "tag":
+            found[oid] = item.data[len(_TAGGED) : item.data.index(b"\n")].decode()
+    return found
 
 
 def _prove(repository: GitRepository, changes: list[RefChange]) -> None:

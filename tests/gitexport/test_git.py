@@ -272,7 +272,7 @@ def test_hostile_repository_configuration_starts_no_program(tmp_path):
     assert opened.list_refs() == {"refs/heads/x": RefValue(oid)}
     assert opened.read_object(oid)[0] == "commit"
     assert opened.fsck_strict() == ()
-    opened.checked_out_branches()
+    opened.checked_out_branches({"refs/heads/main"})
     answer = push_once(opened, opened.push_url("origin"), {"refs/heads/x": oid}, timeout_s=30)
     assert answer.refs["refs/heads/x"].accepted, answer.text
     assert remote.list_refs() == {"refs/heads/x": RefValue(oid)}
@@ -321,16 +321,24 @@ def test_refs_are_read_by_exact_name_however_many(bare):
 
 
 def test_checked_out_branches_are_found_in_every_work_tree(tmp_path):
+    main, task, free = "refs/heads/main", "refs/heads/ai/generated/w/t", "refs/heads/free"
     repository = GitRepository.create(tmp_path / "r")
-    assert repository.checked_out_branches() == {"refs/heads/main": repository.path}
-    git(repository.path, "update-ref", "refs/heads/main", commit(repository.path))
+    assert repository.checked_out_branches({main, free}) == {main: repository.path}
+    git(repository.path, "update-ref", main, commit(repository.path))
     other = tmp_path / "with\nnewline"
     git(repository.path, "worktree", "add", "-q", str(other), "-b", "ai/generated/w/t")
     git(repository.path, "worktree", "add", "-q", "--detach", str(tmp_path / "detached"))
-    assert repository.checked_out_branches() == {
-        "refs/heads/main": repository.path,
-        "refs/heads/ai/generated/w/t": other,
-    }
+    assert repository.checked_out_branches({main, task, free}) == {main: repository.path, task: other}
+    assert repository.checked_out_branches({task, free}) == {task: other}
+    assert repository.checked_out_branches({free}) == {}
+
+
+def test_branch_under_a_head_that_is_a_symbolic_link_is_checked_out(tmp_path):
+    repository = GitRepository.create(tmp_path / "r")
+    head = repository.git_dir / "HEAD"
+    head.unlink()
+    head.symlink_to("refs/heads/main")
+    assert repository.checked_out_branches({"refs/heads/main"}) == {"refs/heads/main": repository.path}
 
 
 def test_refs_move_together_or_not_at_all(bare):

@@ -210,11 +210,21 @@ def test_stream_parts_are_copied_before_the_next_is_asked_for(repository, object
     git(repository, "fsck", "--strict")
 
 
-def test_prune_in_the_middle_is_reported_as_retryable(repository, object_format):
+def test_prune_in_the_middle_takes_nothing(repository, object_format):
     writer = PackWriter(repository / "objects", 1, object_format)
     writer.add(*blob(b"a", object_format))
     git(repository, "prune", "--expire=now")
-    assert files(repository) == []
+    git(repository, "gc", "-q", "--prune=now")
+    receipt = writer.finish()
+    assert git(repository, "cat-file", "-p", blob(b"a", object_format)[1].hex()) == b"a"
+    receipt.release_keep()
+
+
+def test_temporary_file_that_somebody_removed_is_reported_as_retryable(repository, object_format):
+    writer = PackWriter(repository / "objects", 1, object_format)
+    writer.add(*blob(b"a", object_format))
+    (temporary,) = (repository / "objects" / "pack").iterdir()
+    temporary.unlink()
     with pytest.raises(ExportError) as caught:
         writer.finish()
     assert caught.value.retryable
@@ -288,10 +298,10 @@ def test_sweep_spares_living_writers_and_other_programs(repository, object_forma
     folder = repository / "objects" / "pack"
     (folder / "tmp_pack_a1b2c3").write_bytes(b"git's own")
     (folder / "pack-0123.keep").write_bytes(b"")
-    (folder / "tmp_pack_cas_dead").write_bytes(b"PACK")
+    (folder / "cas_pack_dead").write_bytes(b"PACK")
     (folder / f"pack-{'0' * 40}.keep").write_bytes(KEEP_TEXT)
     removed = sweep_temporaries(repository / "objects")
-    assert sorted(path.name for path in removed) == [f"pack-{'0' * 40}.keep", "tmp_pack_cas_dead"]
+    assert sorted(path.name for path in removed) == ["cas_pack_dead", f"pack-{'0' * 40}.keep"]
     assert kept.keep_path.exists()
     living.add(*blob(b"a", object_format))
     living.finish(keep=False)

@@ -641,10 +641,11 @@ VALUES = st.tuples(
 @given(
     present=st.dictionaries(NAMES, VALUES, max_size=40),
     edits=st.dictionaries(NAMES, VALUES, max_size=12),
+    parsed=st.booleans(),
     data=st.data(),
 )
-def test_packed_refs_behave_like_a_sorted_map(present, edits, data):
-    refs = PackedRefs(rendered(present))
+def test_packed_refs_behave_like_a_sorted_map(present, edits, parsed, data):
+    refs = PackedRefs(rendered(present), 1000 if parsed else 0)
     assert refs.canonical
     asked = data.draw(st.lists(st.sampled_from([*present, *edits, "refs/heads/none"]), max_size=20))
     for name in asked:

@@ -1,8 +1,8 @@
 """Quarantine and healing: from a source, from another store, from git, from the next identical put."""
 
-import dataclasses
 import subprocess
 
+import msgspec
 import pytest
 
 from cas import IntegrityError, blobs, heal
@@ -142,7 +142,7 @@ def test_heal_does_not_miss_what_a_collected_run_gave_up(store, run):
 def test_heal_lifts_the_quarantine_of_a_blob_that_reads_well(store, run):
     with store.environment.write() as transaction:
         blob = blobs.require(transaction, DIGEST)
-        row = dataclasses.replace(blob, ruleset=blobs.QUARANTINED)
+        row = msgspec.structs.replace(blob, ruleset=blobs.QUARANTINED)
         transaction.put(Table.BLOBS, DIGEST, blobs.encode(row))
     assert store.heal().lifted == [DIGEST.hex()]
     with store.environment.read() as transaction:
