@@ -46,7 +46,8 @@ def git(folder: Path, *arguments: str, data: bytes | None = None) -> bytes:
 
 
 def create_repository(folder: Path, *, bare: bool, fsync: bool = False) -> None:
-    """Make an empty repository that never collects garbage by itself."""
+    """Make an empty repository that never collects garbage by itself, in a folder that is made when missing."""
+    folder.mkdir(parents=True, exist_ok=True)
     git(folder, "init", "--quiet", "--initial-branch=main", *(("--bare",) if bare else ()))
     git(folder, "config", "gc.auto", "0")
     git(folder, "config", "maintenance.auto", "false")

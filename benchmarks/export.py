@@ -1,8 +1,9 @@
-"""How long do 1,000 real runs take into a git repository, by this exporter, by git's bulk tools and by libraries?
+"""How long do 1,000 and 10,000 real runs take into a git repository, by this exporter, git's bulk tools and libraries?
 
-Each method gets an empty bare repository and a process of its own, makes the same commits, branches and tags, and the
-resulting refs are compared. The floor is a plain copy of as many bytes as the exporter's pack has, with fsync of file
-and folder. A push of the result to an empty repository on the same disk is measured apart from the export.
+Each method gets an empty bare repository and a process of its own, which has exported one run before, so that imports
+do not count. All make the same commits, branches and tags, and the resulting refs are compared. The floor is a plain
+copy of as many bytes as the exporter's pack has, with fsync of file and folder. Of the 10,000 runs nine tenths are
+written from the others by replacing digits, and slow methods are given a part of them.
 """
 
 from __future__ import annotations
@@ -19,13 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.engines_git import create_repository, git
 from benchmarks.exporters import METHODS
+from benchmarks.filling import filled_store
 from benchmarks.floor import copy_with_fsync
 from benchmarks.machine import peak_resident_bytes
-from benchmarks.orders import orders_of
-from benchmarks.runs import real_runs
+from benchmarks.runs import many_runs, real_runs
 from benchmarks.tables import Table, figure, megabytes
-from cas import ArtifactStore, ArtifactStoreConfig
-from gitexport import Exporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,51 +34,64 @@ if TYPE_CHECKING:
     from benchmarks.orders import Order
     from benchmarks.plan import Plan
 
-# runs, rounds
-_EXTENT: Final = {"tiny": (3, 1), "quick": (200, 2), "full": (1000, 5)}
-_COPY: Final = "floor"
-_PUSH_WILDCARDS: Final = ("refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*")
-_PUSH_TIMEOUT_S: Final = 600
+# runs, rounds; first those that every method gets whole, then those of which slow methods get a part
+_EXTENT: Final = {"tiny": ((3, 1), None), "quick": ((200, 1), (400, 1)), "full": ((1000, 3), (10_000, 1))}
+_COPIES_COUNT: Final = 3
 
 
 def measure(plan: Plan) -> dict[str, Any]:
     """Return the figures of this benchmark."""
-    runs_count, rounds_count = _EXTENT[plan.size]
-    runs_count = plan.export_runs or runs_count
-    store_dir, orders = _filled_store(plan, runs_count)
-    skipped = [{"name": kind.name, **why} for kind in METHODS if (why := kind.missing())]
+    usual, many = _EXTENT[plan.size]
+    if plan.export_runs is not None:
+        usual, many = (plan.export_runs, usual[1]), None
     kinds = [kind for kind in METHODS if kind.missing() is None]
-    samples: dict[str, list[dict[str, Any]]] = {kind.name: [] for kind in kinds}
-    copies_s: list[float] = []
-    for number in range(rounds_count):
-        for kind in kinds[number % len(kinds) :] + kinds[: number % len(kinds)]:
-            samples[kind.name].append(_one(plan, kind, store_dir, orders, check=number == 0))
-        stored_bytes = samples["this_exporter"][0]["pack_bytes"]
-        copies_s.append(_copy(plan, samples["this_exporter"][0]["pack"], number))
-    _compare_refs(samples, kinds)
-    pushes = _pushes(plan, store_dir, rounds_count)
+    warm = filled_store(plan.fresh("warm"), real_runs(1, plan.data))
+    extents = [_extent(plan, kinds, warm, *usual, parts=False)]
+    if many is not None:
+        extents.append(_extent(plan, kinds, warm, *many, parts=True))
     return {
         "parameters": {
-            "runs_count": runs_count,
-            "rounds_count": rounds_count,
+            "runs_count": usual[0],
+            "rounds_count": usual[1],
             "input": "store and input files in the page cache",
             "sync_mode": "this exporter: pack, index, folder and refs synced; git: its default",
         },
-        "methods": [_figures(kind, samples, copies_s, runs_count) for kind in kinds],
-        "floor": {"copy_bytes": stored_bytes, "p50_s": _median(copies_s), "samples_s": _rounded(copies_s)},
-        "pushes": pushes,
-        "skipped": skipped,
+        **extents[0],
+        "many": extents[1:],
+        "skipped": [{"name": kind.name, **why} for kind in METHODS if (why := kind.missing())],
     }
 
 
-def _filled_store(plan: Plan, runs_count: int) -> tuple[Path, list[Order]]:
-    runs = real_runs(runs_count, plan.data)
-    folder = plan.fresh("store")
-    with ArtifactStore(ArtifactStoreConfig(repo_path=folder)) as store:
-        for run in runs:
-            store.commit_artifacts(**run.as_call())
-        paths = {run.correlation_id: {path.name: path for path in run.paths} for run in runs}
-        return folder / ".cas", orders_of(store, paths)
+def _extent(
+    plan: Plan,
+    kinds: Sequence[MethodKind],
+    warm: tuple[Path, list[Order]],
+    runs_count: int,
+    rounds_count: int,
+    *,
+    parts: bool,
+) -> dict[str, Any]:
+    """Measure all methods at one number of runs."""
+    store_dir, orders = filled_store(plan.fresh("store"), many_runs(runs_count, plan.data))
+    samples: dict[str, list[dict[str, Any]]] = {kind.name: [] for kind in kinds}
+    copies_s: list[float] = []
+    for number in range(rounds_count):
+        for kind in [*kinds[number % len(kinds) :], *kinds[: number % len(kinds)]]:
+            share = min(kind.share, kind.share_of_many) if parts else kind.share
+            told = orders[: max(1, round(len(orders) * share))]
+            check = number == 0 and not parts  # git fsck of 10,000 runs takes longer than most methods
+            samples[kind.name].append(_one(plan, kind, store_dir, told, warm, check=check))
+        copies_s += _copies(plan, samples["this_exporter"][0]["packs"], number)
+    _compare_refs(samples, runs_count)
+    return {
+        "runs_count": runs_count,
+        "methods": [_figures(kind, samples, copies_s, runs_count) for kind in kinds],
+        "floor": {
+            "copy_bytes": samples["this_exporter"][0]["pack_bytes"],
+            "p50_s": _median(copies_s),
+            "samples_s": _rounded(copies_s),
+        },
+    }
 
 
 def _in_new_process(call: Callable[[], Any]) -> Any:
@@ -88,26 +100,34 @@ def _in_new_process(call: Callable[[], Any]) -> Any:
 
 
 def _one(
-    plan: Plan, kind: MethodKind, store_dir: Path, orders: Sequence[Order], *, check: bool
+    plan: Plan,
+    kind: MethodKind,
+    store_dir: Path,
+    told: Sequence[Order],
+    warm: tuple[Path, list[Order]],
+    *,
+    check: bool,
 ) -> dict[str, Any]:
     folder = plan.fresh(kind.name)
     repository = folder / "repository.git"
-    repository.mkdir()
     create_repository(repository, bare=True)
+    create_repository(folder / "warm.git", bare=True)
     if kind.reads_store:
         shutil.copytree(store_dir, folder / "store")  # an outbox that nobody has worked off
-        told: Sequence[Order] = ()
-    else:
-        told = orders[: max(1, round(len(orders) * kind.share))]
-    result = _in_new_process(functools.partial(_run_method, kind.name, repository, folder / "store", told))
+        shutil.copytree(warm[0], folder / "warm")
+    first = functools.partial(kind.run, folder / "warm.git", folder / "warm", warm[1])
+    # Orders that nobody reads would count as this process's memory.
+    given = () if kind.reads_store else told
+    call = functools.partial(kind.run, repository, folder / "store", given)
+    result = _in_new_process(functools.partial(_run_method, first, call))
     if check:
         git(repository, "fsck", "--strict", "--no-dangling")
     packs = sorted((repository / "objects").rglob("*.pack"))
     refs = git(repository, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
     return {
         **result,
-        "runs_count": len(told) or len(orders),
-        "pack": packs[0] if packs else None,
+        "runs_count": len(told),
+        "packs": packs,
         "pack_bytes": sum(path.stat().st_size for path in packs),
         "object_bytes": sum(
             path.stat().st_blocks * 512 for path in (repository / "objects").rglob("*") if path.is_file()
@@ -117,32 +137,48 @@ def _one(
     }
 
 
-def _run_method(name: str, repository: Path, store_dir: Path, orders: Sequence[Order]) -> dict[str, Any]:
-    """Run one method and tell seconds and memory; the body of a process of its own."""
-    kind = next(kind for kind in METHODS if kind.name == name)
+def _run_method(first: Callable[[], None], call: Callable[[], None]) -> dict[str, Any]:
+    """Run one method, after a run of its own that does not count; the body of a process."""
+    first()
+    before_s = _cpu_s()
     started_s = time.perf_counter()
-    kind.run(repository, store_dir, orders)
+    call()
     took_s = time.perf_counter() - started_s
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     # Not ru_maxrss for this process: it is inherited over fork and exec, and would tell the parent's peak.
     return {
         "took_s": took_s,
-        "cpu_s": sum(part.ru_utime + part.ru_stime for part in usage),
+        "cpu_s": _cpu_s() - before_s,
         "resident_bytes": peak_resident_bytes(),
-        "git_resident_bytes": usage[1].ru_maxrss * 1024,
+        "git_resident_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
     }
 
 
-def _copy(plan: Plan, pack: Path, number: int) -> float:
-    target = plan.fresh(f"copy-{number}") / "copy"
-    started_s = time.perf_counter()
-    copy_with_fsync(pack, target)
-    return time.perf_counter() - started_s
+def _cpu_s() -> float:
+    """Return the processor seconds of this process and of those it has waited for."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in usage)
 
 
-def _compare_refs(samples: Mapping[str, Sequence[dict[str, Any]]], kinds: Sequence[MethodKind]) -> None:
+def _copies(plan: Plan, packs: Sequence[Path], number: int) -> list[float]:
+    """Copy the packs several times, as one copy takes milliseconds only; return the times."""
+    taken_s: list[float] = []
+    for turn in range(_COPIES_COUNT):
+        folder = plan.fresh(f"copy-{number}-{turn}")
+        started_s = time.perf_counter()
+        for pack in packs:
+            copy_with_fsync(pack, folder / pack.name)
+        taken_s.append(time.perf_counter() - started_s)
+    return taken_s
+
+
+def _compare_refs(samples: Mapping[str, Sequence[dict[str, Any]]], runs_count: int) -> None:
     """Make sure that all methods that got all runs ended in the very same refs."""
-    found = {sample["refs_digest"] for kind in kinds if kind.share == 1 for sample in samples[kind.name]}
+    found = {
+        sample["refs_digest"]
+        for taken in samples.values()
+        for sample in taken
+        if sample["runs_count"] == runs_count
+    }
     if len(found) != 1:
         raise AssertionError("the methods did not make the same refs")
 
@@ -176,36 +212,6 @@ def _figures(
     }
 
 
-def _pushes(plan: Plan, store_dir: Path, rounds_count: int) -> list[dict[str, Any]]:
-    """Push an exported repository into an empty one on the same disk: by this exporter, and by one git command."""
-    took: dict[str, list[float]] = {"this_exporter": [], "git_push_wildcards": []}
-    for _ in range(rounds_count):
-        folder = plan.fresh("push")
-        shutil.copytree(store_dir, folder / "store")
-        repository, remotes = folder / "repository.git", [folder / "one.git", folder / "two.git"]
-        for path in (repository, *remotes):
-            path.mkdir()
-            create_repository(path, bare=True)
-        git(repository, "remote", "add", "origin", str(remotes[0]))
-        config = ArtifactStoreConfig(
-            repo_path=repository, store_path=folder / "store", push_timeout=_PUSH_TIMEOUT_S
-        )
-        with ArtifactStore(config, create=False) as store:
-            Exporter(store).run(push=False)
-            started_s = time.perf_counter()
-            summary = Exporter(store).run(push=True)
-            took["this_exporter"].append(time.perf_counter() - started_s)
-        if summary.state != "done":
-            raise RuntimeError(f"the push is {summary.state}: {summary.failures[:3]}")
-        started_s = time.perf_counter()
-        git(repository, "push", "--quiet", str(remotes[1]), *_PUSH_WILDCARDS)
-        took["git_push_wildcards"].append(time.perf_counter() - started_s)
-    return [
-        {"name": name, "p50_s": _median(values), "samples_s": _rounded(values)}
-        for name, values in took.items()
-    ]
-
-
 def _median(values: Sequence[float]) -> float:
     return round(statistics.median(values), 4)
 
@@ -216,6 +222,10 @@ def _rounded(values: Sequence[float]) -> list[float]:
 
 def tables(result: Mapping[str, Any]) -> list[Table]:
     """Return the tables of the page."""
+    return [_table(extent) for extent in (result, *result["many"])]
+
+
+def _table(extent: Mapping[str, Any]) -> Table:
     rows = [
         [
             method["title"],
@@ -227,7 +237,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
             megabytes(method["pack_bytes"] or method["object_bytes_on_disk"]),
             megabytes(max(method["resident_bytes"], method["git_resident_bytes"])),
         ]
-        for method in sorted(result["methods"], key=lambda method: -float(method["runs_per_s"]))
+        for method in sorted(extent["methods"], key=lambda method: -float(method["runs_per_s"]))
     ]
     heads = [
         "method",
@@ -239,14 +249,9 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         "MB written",
         "peak MB of a process",
     ]
-    floor = result["floor"]
+    floor = extent["floor"]
     note = (
         f"Copying {megabytes(floor['copy_bytes'])} MB with fsync took {figure(floor['p50_s'])} s. "
         "Ratios are per run where a method was given fewer runs."
     )
-    pushes = [[push["name"].replace("_", " "), figure(push["p50_s"])] for push in result["pushes"]]
-    title = f"Export of {result['parameters']['runs_count']:,} runs"
-    return [
-        Table(title, heads, rows, note),
-        Table("Push to a repository on the same disk", ["by", "s"], pushes),
-    ]
+    return Table(f"Export of {extent['runs_count']:,} runs", heads, rows, note)

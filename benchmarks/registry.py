@@ -21,7 +21,19 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 # What `make bench` measures, within a quarter of an hour in all.
-STANDARD: Final = ("commit", "writers", "sizes", "scale", "export", "stored_bytes", "browse")
+STANDARD: Final = (
+    "commit",
+    "writers",
+    "sizes",
+    "scale",
+    "export",
+    "push",
+    "refs",
+    "beside",
+    "signing",
+    "stored_bytes",
+    "browse",
+)
 # What takes longer, each by a target of its own.
 APART: Final = ("scale_million",)
 NAMES: Final = (*STANDARD, *APART)

@@ -16,6 +16,8 @@ from benchmarks.tables import Table, figure
 
 pytest.importorskip("backtesting", reason="the demo extra is not installed")
 
+NEED_GIT = {"beside", "export", "push", "refs", "signing"}
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
@@ -36,7 +38,7 @@ def documents(data_dir, tmp_path_factory):
 
 
 def needs_git(name):
-    if name == "export" and shutil.which("git") is None:
+    if name in NEED_GIT and shutil.which("git") is None:
         pytest.skip("git is not installed")
 
 

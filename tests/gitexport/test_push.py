@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import http.server
 import os
 import random
 import socket
 import subprocess
-import threading
-from pathlib import Path
 
 import pytest
 
+from benchmarks.servers import git_daemon, http_server
 from cas.errors import ConfigError, GitCommandFailedError
 from gitexport.git import GitOptions, run_git
 from gitexport.push import HTTP_MAX_REFS, GroupOutcome, PushState, RefGroup, push
@@ -416,23 +413,8 @@ def test_view_leaves_no_folder_behind(local, remote, tmp_path, monkeypatch):
 
 @pytest.fixture
 def daemon(tmp_path, remote):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        "git",
-        "daemon",
-        f"--port={port}",
-        "--listen=127.0.0.1",
-        "--export-all",
-        "--enable=receive-pack",
-    ]
-    command += ["--reuseaddr", "--informative-errors", "--verbose", f"--base-path={tmp_path}", str(tmp_path)]
-    with subprocess.Popen(command, env=CLEAN, stderr=subprocess.PIPE, start_new_session=True) as process:
-        assert b"Ready to rumble" in process.stderr.readline()
-        yield f"git://127.0.0.1:{port}/remote.git"
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
+    with git_daemon(tmp_path) as url:
+        yield f"{url}/remote.git"
 
 
 def test_git_daemon_takes_groups_and_refuses_one(local, remote, daemon):
@@ -450,87 +432,17 @@ def test_git_daemon_that_loses_the_answer_is_asked(local, remote, daemon, clock)
     assert report.push_count == 1
 
 
-class HttpBackend(http.server.BaseHTTPRequestHandler):
-    """Hands requests to git http-backend as a CGI program."""
-
-    protocol_version = "HTTP/1.1"
-    lose_answers = False
-    password = None
-
-    def handle_git(self):
-        body = self.read_body()
-        if self.password and self.headers.get("Authorization") != f"Basic {self.password}":
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="x"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        path, _, query = self.path.partition("?")
-        env = CLEAN | {
-            "GIT_PROJECT_ROOT": str(self.server.root),
-            "GIT_HTTP_EXPORT_ALL": "1",
-            "REQUEST_METHOD": self.command,
-            "PATH_INFO": path,
-            "QUERY_STRING": query,
-            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-            "CONTENT_LENGTH": str(len(body)),
-            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-            "REMOTE_USER": "tester",
-            "REMOTE_ADDR": "127.0.0.1",
-            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-        }
-        backend = Path(git("/", "--exec-path")) / "git-http-backend"
-        output = subprocess.run([backend], env=env, input=body, capture_output=True, check=False).stdout
-        if self.lose_answers and path.endswith("/git-receive-pack") and len(body) > 100:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        head, _, content = output.partition(b"\r\n\r\n")
-        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
-        self.send_response(int(fields.pop("Status", "200").split()[0]))
-        for name, value in fields.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def read_body(self):
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            body = b""
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return body
-        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-
-    do_GET = handle_git  # noqa: N815  # the base class looks for these names
-    do_POST = handle_git  # noqa: N815
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def web(tmp_path, remote):
-    handler = type("Handler", (HttpBackend,), {})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.root = tmp_path
-    server.handler = handler
-    server.url = f"http://127.0.0.1:{server.server_port}/remote.git"
     git(remote.path, "config", "http.receivepack", "true")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_server(tmp_path) as server:
+        yield server
 
 
 def test_http_takes_groups_and_refuses_one(local, remote, web):
     groups = make_groups(local, 6)
     hook(remote, "update", 'case "$1" in refs/tags/corr_2) exit 1;; esac')
-    report = run(local, web.url, groups)
+    report = run(local, web.url("remote.git"), groups)
     assert states(report) == dict.fromkeys(range(6), PUSHED) | {2: REJECTED}
     assert held(remote) == refs_of(groups[:2] + groups[3:])
 
@@ -538,14 +450,14 @@ def test_http_takes_groups_and_refuses_one(local, remote, web):
 def test_http_push_of_many_refs_is_cut_smaller(local, remote, web):
     oid = make_groups(local, 1)[0].refs[0][1]
     groups = [RefGroup(number, ((f"refs/tags/t{number}", oid),)) for number in range(HTTP_MAX_REFS + 1)]
-    report = run(local, web.url, groups, max_refs=10_000)
+    report = run(local, web.url("remote.git"), groups, max_refs=10_000)
     assert report.count(PUSHED) == HTTP_MAX_REFS + 1
     assert report.push_count == 2
 
 
 def test_http_that_loses_the_answer_is_asked(local, remote, web, clock):
     web.handler.lose_answers = True
-    report = run(local, web.url, make_groups(local, 2), clock)
+    report = run(local, web.url("remote.git"), make_groups(local, 2), clock)
     assert set(states(report).values()) == {PUSHED}
     assert report.push_count == 1
 
@@ -554,23 +466,23 @@ def test_http_password_comes_from_the_given_helper_only(local, remote, web, tmp_
     web.handler.password = "YTpi"  # a:b
     groups = make_groups(local, 1)
     git(local.path, "config", "credential.helper", "!echo username=a; echo password=b")
-    report = run(local, web.url, groups, clock)
+    report = run(local, web.url("remote.git"), groups, clock)
     assert states(report) == {0: RETRY}
     assert "could not read Username" in report.error
     assert clock.slept == []
     helper = GitOptions(credential_helper="!echo username=a; echo password=b; true")
-    assert states(run(GitRepository.open(local.path, helper), web.url, groups)) == {0: PUSHED}
+    assert states(run(GitRepository.open(local.path, helper), web.url("remote.git"), groups)) == {0: PUSHED}
 
 
 def test_http_header_of_the_repository_configuration_applies(local, remote, web):
     web.handler.password = "YTpi"
-    git(local.path, "config", f"http.{web.url}.extraHeader", "Authorization: Basic YTpi")
-    assert states(run(local, web.url, make_groups(local, 1))) == {0: PUSHED}
+    git(local.path, "config", f"http.{web.url('remote.git')}.extraHeader", "Authorization: Basic YTpi")
+    assert states(run(local, web.url("remote.git"), make_groups(local, 1))) == {0: PUSHED}
 
 
 def test_password_in_the_url_is_masked_everywhere(local, remote, web, clock):
     web.handler.password = "YTpi"
-    url = web.url.replace("://", "://a:hunter2@")
+    url = web.url("remote.git").replace("://", "://a:hunter2@")
     report = run(local, url, make_groups(local, 1), clock)
     assert report.error
     assert "hunter2" not in repr(report)
