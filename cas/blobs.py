@@ -115,7 +115,7 @@ def placed(transaction: ReadTransaction, blob: Blob) -> Blob:
         IntegrityError: It is missing; as for `require`.
     """
     row = transaction.view(Table.BLOBS, blob.digest)
-    if row is not None and row[: _PLACE.size] == _PLACE.pack(blob.segment, blob.offset):
+    if row is not None and bytes(row[: _PLACE.size]) == _PLACE.pack(blob.segment, blob.offset):
         return blob
     return require(transaction, blob.digest)
 

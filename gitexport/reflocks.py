@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Final
 
 from cas.errors import GitCommandFailedError
 from gitexport.heldfile import (
+    create_held,
     create_held_at,
+    is_same_file,
     mapped_os_errors,
     remove_held,
     remove_stale,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from gitexport.refvalues import RefChange
 
+LOCK_PREFIX: Final = "cas_lock_"
 LOCK_TEXT: Final = b"cas-gitexport: rewriting packed-refs\n"
 TEMPORARY_NAME: Final = "packed-refs.cas"  # written only under the lock, so one name is enough
 JOURNAL_NAME: Final = "cas-refs.journal"
@@ -56,9 +59,29 @@ def packed_refs_lock(common_dir: Path, wait_s: float = _LOCK_WAIT_S) -> Generato
     """
     path = common_dir / "packed-refs.lock"
     deadline_s = time.monotonic() + wait_s
+    # The lock appears with its content, and that synced: after a power cut an empty one could not be told from git's.
+    own, descriptor = create_held(common_dir, LOCK_PREFIX, _FILE_MODE)
+    try:
+        write_all(descriptor, LOCK_TEXT)
+        os.fsync(descriptor)
+        _link_once_free(own, path, deadline_s)
+        yield
+    finally:
+        (common_dir / TEMPORARY_NAME).unlink(missing_ok=True)
+        if is_same_file(path, descriptor):
+            path.unlink(missing_ok=True)
+        remove_held(own, descriptor)
+
+
+def _link_once_free(own: Path, path: Path, deadline_s: float) -> None:
+    """Give the file the name of the lock, as soon as nobody has it; its first name goes.
+
+    Raises:
+        GitCommandFailedError: Another program had it all the time (kind ``ref_locked``).
+    """
     while True:
         try:
-            descriptor = create_held_at(path, _FILE_MODE)
+            os.link(own, path)  # never replaces
             break
         except FileExistsError:
             if remove_stale(path, LOCK_TEXT):
@@ -66,12 +89,7 @@ def packed_refs_lock(common_dir: Path, wait_s: float = _LOCK_WAIT_S) -> Generato
             if time.monotonic() >= deadline_s:
                 raise lock_in_the_way(str(path)) from None
             time.sleep(POLL_S)
-    try:
-        write_all(descriptor, LOCK_TEXT)
-        yield
-    finally:
-        (common_dir / TEMPORARY_NAME).unlink(missing_ok=True)
-        remove_held(path, descriptor)
+    own.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -108,7 +126,7 @@ def ref_journal(common_dir: Path, changes: Sequence[RefChange]) -> Generator[int
 
 
 def sweep_locks(common_dir: Path) -> list[Path]:
-    """Remove lock files that killed runs of ours left, and return them; two system calls when there are none.
+    """Remove lock files that killed runs of ours left, and return them; a listing when there are none.
 
     Args:
         common_dir: The repository's common directory, of one with refs in the ``files`` format.
@@ -123,6 +141,7 @@ def sweep_locks(common_dir: Path) -> list[Path]:
         lock = common_dir / "packed-refs.lock"
         if lock.exists() and remove_stale(lock, LOCK_TEXT):
             removed.append(lock)
+        removed += [path for path in common_dir.glob(f"{LOCK_PREFIX}*") if remove_stale(path)]
         journal = common_dir / JOURNAL_NAME
         if journal.exists() and remove_stale(journal, before=lambda path: _remove_locks(path, removed)):
             removed.append(journal)

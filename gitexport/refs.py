@@ -144,7 +144,7 @@ def update_refs(
 
 
 def sweep_ref_leftovers(repo: GitRepository) -> list[Path]:
-    """Remove lock files that killed runs of ours left, and return them; two system calls when there are none.
+    """Remove lock files that killed runs of ours left, and return them.
 
     Raises:
         GitCommandFailedError: A lock may be another program's (kind ``ref_locked``); a minute later it is known.

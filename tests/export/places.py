@@ -50,7 +50,8 @@ def leftovers(folder):
     return [
         str(path)
         for path in Path(folder).rglob("*")
-        if path.name.startswith("tmp_") or path.suffix in {".lock", ".keep", ".journal", ".cas"}
+        if path.name.startswith(("tmp_", "cas_pack_", "cas_idx_", "cas_keep_", "cas_lock_"))
+        or path.suffix in {".lock", ".keep", ".journal", ".cas"}
         if ".cas" not in path.parent.parts
     ]
 

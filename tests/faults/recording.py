@@ -52,8 +52,8 @@ def build_shim(folder):
     return (library, "") if probe.returncode == 0 else (None, "a preloaded library has no effect here")
 
 
-def run_recorded(shim, disk, *arguments, log=None, status=0):
-    """Run the workload under the shim, below the folder ``disk``; return what it printed.
+def run_recorded(shim, disk, *arguments, log=None, status=0, script=WORKLOAD):
+    """Run a workload under the shim, below the folder ``disk``; return what it printed.
 
     With ``status`` None it may end in any way.
     """
@@ -61,7 +61,7 @@ def run_recorded(shim, disk, *arguments, log=None, status=0):
     if log is not None:
         environment["FAULTS_LOG"] = str(log)
     done = subprocess.run(
-        [sys.executable, WORKLOAD, disk, *map(str, arguments)],
+        [sys.executable, script, disk, *map(str, arguments)],
         check=False,
         capture_output=True,
         text=True,

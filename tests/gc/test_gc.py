@@ -1,5 +1,7 @@
 """Garbage collection, one writer: what goes, what stays, what is reported."""
 
+import random
+
 import pytest
 
 from cas import IntegrityError, NotFoundError, RetentionPolicy, StateError, blobs, gc, outbox, segments
@@ -56,8 +58,6 @@ def test_gc_shared_blob_of_a_forgotten_run_stays(store):
 
 
 def test_gc_mostly_dead_segment_is_rewritten_and_its_streams_read_the_same(store):
-    import random
-
     noise = random.Random(3).randbytes(9000)
     commit(store, "gone", files={"big": noise, "small": b"keep me"})
     commit(store, "kept", files={"small": b"keep me"})
@@ -71,9 +71,26 @@ def test_gc_mostly_dead_segment_is_rewritten_and_its_streams_read_the_same(store
     assert store.verify().ok
 
 
-def test_gc_little_dead_segment_is_left_alone(store):
-    import random
+def test_gc_stream_that_was_moved_is_found_by_a_row_read_before(store):
+    noise = random.Random(3).randbytes(9000)
+    commit(store, "gone", files={"big": noise, "small": b"keep me"})
+    commit(store, "kept", files={"small": b"keep me"})
+    with store.environment.read() as transaction:
+        before = blobs.require(transaction, digest_bytes(b"keep me"))
+        assert blobs.placed(transaction, before) is before
+        big = blobs.require(transaction, digest_bytes(noise))
+    pretend_export(store)
+    store.forget(["gone"])
+    assert collect(store).joined_segments == 1
+    with store.environment.read() as transaction:
+        after = blobs.placed(transaction, before)
+        assert (after.segment, after.oid) == (2, before.oid)
+        assert b"".join(blobs.iter_stream(transaction, after))
+        with pytest.raises(IntegrityError, match="missing"):
+            blobs.placed(transaction, big)
 
+
+def test_gc_little_dead_segment_is_left_alone(store):
     noise = random.Random(3).randbytes(9000)
     commit(store, "gone", files={"big": noise, "small": b"x"})
     commit(store, "kept", files={"big": noise})
@@ -84,8 +101,6 @@ def test_gc_little_dead_segment_is_left_alone(store):
 
 
 def test_gc_dry_run_reports_what_the_run_does_and_changes_nothing(store):
-    import random
-
     noise = random.Random(3).randbytes(9000)
     commit(store, "gone", files={"big": noise, "small": b"keep me"})
     commit(store, "kept", files={"small": b"keep me"})
@@ -192,8 +207,6 @@ def test_stage_whose_mark_is_gone_refuses_to_go_on(store):
 
 
 def test_gc_large_file_of_a_forgotten_run_goes_part_by_part(store, monkeypatch):
-    import random
-
     monkeypatch.setattr("cas.intake.LARGE_FILE_BYTES", 1000)
     monkeypatch.setattr("cas.blobs.PART_BYTES", 4096)
     monkeypatch.setattr("cas.gc.PART_BYTES", 4096)

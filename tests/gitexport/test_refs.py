@@ -270,6 +270,21 @@ def test_symbolic_ref_under_our_name_is_left_alone(repo):
     assert read_refs(repo, [BRANCH]) == {BRANCH: oid}
 
 
+def test_refs_of_another_storage_are_left_to_git_alone(repo):
+    # As for reftable, which this machine's git may not have: git is asked and told, and no file of refs is touched.
+    oid = commit(repo.path)
+    names = ["refs/heads/a", "refs/tags/t"]
+    repo.ref_format = "reftable"
+    update_refs(repo, [RefChange(name, None, oid) for name in names])
+    assert read_refs(repo, names) == dict.fromkeys(names, oid)
+    assert not (repo.common_dir / "packed-refs").exists()
+    with pytest.raises(ConflictError):
+        update_refs(repo, [RefChange(names[0], None, oid[::-1])])
+    update_refs(repo, [RefChange(name, oid, None) for name in names])
+    assert values(repo) == {}
+    assert leftovers(repo) == []
+
+
 @pytest.mark.parametrize("header", [b"", b"# pack-refs with: peeled \n"])
 def test_packed_refs_of_a_foreign_form_is_left_to_git(repo, header):
     oid = commit(repo.path)
@@ -414,7 +429,7 @@ def test_packed_refs_rewritten_by_git_before_our_lock_loses_nothing(repo, at):
         git(repo.path, "pack-refs", "--all", "--prune")
         git(repo.path, "update-ref", "-d", "refs/heads/a")
 
-    at("open", lambda args: str(args[0]).endswith("packed-refs.lock"), interfere)
+    at("os.link", lambda args: str(args[1]).endswith("packed-refs.lock"), interfere)
     update_refs(repo, [RefChange(BRANCH, None, first)])
     assert values(repo) == {BRANCH: first, "refs/heads/b": second}
 

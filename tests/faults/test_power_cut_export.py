@@ -1,0 +1,130 @@
+"""Power cuts during an export: what has a receipt is in git, and the next export ends with the promised ids."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+
+import pytest
+
+from gitexport import Exporter
+from gitexport.repository import GitRepository
+from tests.export.places import leftovers, refs_of
+from tests.faults import exporting
+from tests.faults.images import Disk
+from tests.faults.recording import read_log, run_recorded
+from tests.faults.workload import ACKNOWLEDGED
+
+
+@pytest.fixture
+def recorded(shim, fast_folder):
+    """Record a workload; return its records and the folder it ran in."""
+
+    def record(variant=""):
+        disk, log = fast_folder / "disk", fast_folder / "log"
+        disk.mkdir()
+        run_recorded(shim, disk, variant, log=log, script=exporting.__file__)
+        records = read_log(log)
+        log.unlink()
+        shutil.rmtree(disk)
+        return records, disk
+
+    return record
+
+
+def lines_of(disk):
+    return [json.loads(line) for line in b"".join(disk.acknowledged).splitlines()]
+
+
+def promised_refs(store):
+    """Return the refs that the store's manifests give, name to oid; tags by the commit they lead to."""
+    branches, tags = {}, {}
+    for record in store.list_artifacts(limit=1000):
+        # Newest first.
+        branches.setdefault(f"refs/heads/{record['branch']}", record["commit_sha"])
+        tags.update({f"refs/tags/{tag}": record["commit_sha"] for tag in record["tags"]})
+    return branches, tags
+
+
+def examine(image, receipts):
+    """Open an image as the next start of the exporter would; return what is wrong, or None."""
+    try:
+        return difference(image, receipts)
+    except Exception as error:  # noqa: BLE001  whatever it is, the image counts as broken
+        return f"{type(error).__name__}: {error}"
+
+
+def difference(image, receipts):
+    """Export from an image, and compare what is in git with receipts and manifests."""
+    repository = image / exporting.REPOSITORY
+    found = refs_of(repository)
+    lost = {
+        name for name, oid in receipts.items() if name.startswith("refs/tags/") and found.get(name) != oid
+    }
+    if lost or not receipts.keys() <= found.keys():
+        return f"refs with receipts are gone: {sorted(lost or receipts.keys() - found.keys())[:3]}"
+    with exporting.open_store(image, create=False) as store:
+        summary = Exporter(store).run(push=False)
+        if summary.state != "done" or summary.failures or summary.warnings:
+            return f"the next export: {summary}"
+        branches, tags = promised_refs(store)
+    git = GitRepository.open(repository)
+    found = git.list_refs(peeled=True)
+    wrong = [name for name, oid in branches.items() if found[name].oid != oid]
+    wrong += [name for name, oid in tags.items() if found[name].peeled != oid]
+    if wrong or found.keys() != branches.keys() | tags.keys():
+        return f"other refs than promised: {wrong[:3] or sorted(found)}"
+    complaints = git.fsck_strict()
+    left = leftovers(repository)
+    return f"fsck: {complaints[:3]}, left: {left[:3]}" if complaints or left else None
+
+
+def cut_everywhere(records, root, folder, seed, images_per_point=1):
+    """Cut the power at each flush and name change of the exports; return how many images there were, and faults."""
+    disk, rng, count, broken = Disk(root, ACKNOWLEDGED), random.Random(seed), 0, []
+    receipts, exporting_now = {}, False
+    for index, entry in enumerate(records):
+        moments = [disk.before(entry)] if entry.op in "FD" else []
+        disk.apply(entry, rng)
+        if entry.path.endswith(ACKNOWLEDGED) and lines_of(disk):
+            line = lines_of(disk)[-1]
+            exporting_now = "begins" in line
+            receipts = line.get("refs", receipts)
+        elif not exporting_now:
+            continue
+        moments += [disk] if entry.op in "FDRL" else []
+        for moment in moments * images_per_point:
+            image = folder / "image"
+            moment.cut(rng, image)
+            for lock in image.rglob("*.lock"):
+                os.utime(lock, (0, 0))  # a machine that lost its power is not back within the minute
+            wrong = examine(image, receipts)
+            shutil.rmtree(image)
+            count += 1
+            if wrong:
+                broken.append(f"seed {seed}, record {index} ({entry.op} {entry.path}): {wrong}")
+    return count, broken
+
+
+def test_power_cut_at_any_step_of_an_export_loses_nothing_in_git(recorded, fast_folder):
+    records, disk = recorded()
+    count, broken = cut_everywhere(records, disk, fast_folder, 1)
+    assert broken == []
+    assert count > 50
+
+
+def test_power_cut_of_an_export_without_flushes_is_noticed(recorded, fast_folder):
+    records, disk = recorded("no-sync")
+    _, broken = cut_everywhere(records, disk, fast_folder, 3)
+    assert broken
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(100, 106))
+def test_power_cut_of_many_exports_loses_nothing_in_git(recorded, fast_folder, seed):
+    records, disk = recorded()
+    count, broken = cut_everywhere(records, disk, fast_folder, seed, images_per_point=3)
+    assert broken == []
+    assert count > 150
