@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import os
-import signal
 import socket
 import subprocess
 import threading
@@ -143,14 +141,11 @@ def git_daemon(folder: Path) -> Generator[str, None, None]:
         "--enable=receive-pack",
     ]
     command += ["--reuseaddr", "--informative-errors", "--verbose", f"--base-path={folder}", str(folder)]
-    with subprocess.Popen(
-        command, env=clean_environment(), stderr=subprocess.PIPE, start_new_session=True
-    ) as process:
+    with subprocess.Popen(command, env=clean_environment(), stderr=subprocess.PIPE) as process:
         ready = process.stderr.readline() if process.stderr else b""
         try:
             if b"Ready to rumble" not in ready:
                 raise RuntimeError(f"git daemon did not start: {ready.decode(errors='replace')}")
             yield f"git://127.0.0.1:{port}"
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.terminate()  # git ends the daemon that it has started

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from cas.heal import Healing, Wanted
+    from cas.meta import StoreMeta
     from cas.records import Record
     from cas.retention import RetentionPolicy
     from cas.secretscan import SecretScanner
@@ -28,10 +29,16 @@ if TYPE_CHECKING:
 class StoreKeeper(StoreReader):
     """What is done to an open store to keep it; thread-safe."""
 
+    meta: StoreMeta
+
     @functools.cached_property
     def _scanner(self) -> SecretScanner | None:
         """The scanner, made when it is first needed (60 ms): who reads or exports needs none."""
         return intake.build_scanner(self.config)
+
+    @functools.cached_property
+    def _gate(self) -> intake.Gate:
+        return intake.Gate.build(self.config, self._scanner, self.meta.object_format)
 
     @property
     def _meter(self) -> Meter:

@@ -7,7 +7,6 @@ store as it was. Starts no process and opens no socket. It must not know how an 
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 import uuid
 from typing import TYPE_CHECKING, Required, Self, TypedDict
@@ -121,10 +120,6 @@ class ArtifactStore(StoreKeeper):
         """Make indexes that the configuration asks for; one that cannot be made now is only missed by queries."""
         with contextlib.suppress(StorageError):
             indexes.ensure(self._environment, self.config.indexed_metrics)
-
-    @functools.cached_property
-    def _gate(self) -> intake.Gate:
-        return intake.Gate.build(self.config, self._scanner, self.object_format)
 
     @property
     def object_format(self) -> ObjectFormat:

@@ -488,15 +488,8 @@ def _no_repository(path: Path) -> GitCommandFailedError:
 
 def _shared_bits(setting: str) -> int:
     """Return the permission bits git adds to files under ``core.sharedRepository``."""
-    named = {
-        "group": 0o660,
-        "true": 0o660,
-        "1": 0o660,
-        "all": 0o664,
-        "world": 0o664,
-        "everybody": 0o664,
-        "2": 0o664,
-    }
+    group, everybody = dict.fromkeys(("group", "true", "1"), 0o660), ("all", "world", "everybody", "2")
+    named = group | dict.fromkeys(everybody, 0o664)
     if re.fullmatch(r"0[0-7]{3}", setting):
         return int(setting, 8) & 0o666
     return named.get(setting.lower(), 0)
