@@ -209,7 +209,8 @@ def record_exported(
     for sequence in sequences:
         found = find_entry(transaction, sequence)
         receipt = Receipt(exported_at_us=now_us, pushed_at_us=0 if found is None else found[1].pushed_at_us)
-        _remove(transaction, sequence)
+        if found is not None:
+            transaction.delete(Table.OUTBOX, found[0].value + sequence_key(sequence))
         transaction.put(Table.RECEIPTS, sequence_key(sequence), _ENCODER.encode(receipt))
         if found is not None and found[1].held:  # purged while it was being exported: it goes no further
             key = Stage.PARKED_PUSH.value + sequence_key(sequence)
