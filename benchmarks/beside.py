@@ -14,9 +14,8 @@ import time
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.engines_git import create_repository
+from benchmarks.engines_git import create_repository, require_git
 from benchmarks.filling import filled_store
-from benchmarks.machine import missing_git
 from benchmarks.runs import many_runs
 from benchmarks.samples import spread, summary_ms
 from benchmarks.tables import Table, figure
@@ -39,9 +38,7 @@ _BEGIN_TIMEOUT_S: Final = 120
 
 def measure(plan: Plan) -> dict[str, Any]:
     """Return the figures of this benchmark."""
-    missing = missing_git()
-    if missing is not None:
-        raise RuntimeError(missing["reason"])
+    require_git()
     queued_count, pairs_count, window_count = _EXTENT[plan.size]
     runs = many_runs(queued_count + len(_NICE) * (_WARM_COUNT + pairs_count * 2 * window_count), plan.data)
     left = iter(runs[queued_count:])

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.floor import read_whole
+from benchmarks.machine import missing_git
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,17 @@ def git(folder: Path, *arguments: str, data: bytes | None = None) -> bytes:
     return subprocess.run(
         command, check=True, input=data, capture_output=True, env=clean_environment()
     ).stdout
+
+
+def require_git() -> None:
+    """Make sure that git is installed.
+
+    Raises:
+        RuntimeError: It is not.
+    """
+    missing = missing_git()
+    if missing is not None:
+        raise RuntimeError(missing["reason"])
 
 
 def create_repository(folder: Path, *, bare: bool, fsync: bool = False) -> None:

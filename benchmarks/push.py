@@ -13,9 +13,8 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.engines_git import create_repository, git
+from benchmarks.engines_git import create_repository, git, require_git
 from benchmarks.filling import filled_store
-from benchmarks.machine import missing_git
 from benchmarks.runs import real_runs
 from benchmarks.servers import git_daemon, http_server
 from benchmarks.tables import Table, figure
@@ -37,9 +36,7 @@ _TIMEOUT_S: Final = 600
 
 def measure(plan: Plan) -> dict[str, Any]:
     """Return the figures of this benchmark."""
-    missing = missing_git()
-    if missing is not None:
-        raise RuntimeError(missing["reason"])
+    require_git()
     runs_count, rounds_count = _EXTENT[plan.size]
     store_dir, _ = filled_store(plan.fresh("store"), real_runs(runs_count, plan.data))
     exported = plan.fresh("exported")

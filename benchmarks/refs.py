@@ -13,9 +13,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.engines_git import create_repository, git
+from benchmarks.engines_git import create_repository, git, require_git
 from benchmarks.filling import filled_store
-from benchmarks.machine import missing_git
 from benchmarks.runs import real_runs
 from benchmarks.tables import Table, figure, megabytes
 from cas import ArtifactStore, ArtifactStoreConfig
@@ -45,9 +44,7 @@ _TIMEOUT_S: Final = 600
 
 def measure(plan: Plan) -> dict[str, Any]:
     """Return the figures of this benchmark."""
-    missing = missing_git()
-    if missing is not None:
-        raise RuntimeError(missing["reason"])
+    require_git()
     sizes, rounds_count, runs_count = _EXTENT[plan.size]
     ways: list[tuple[str, Callable[[GitRepository, list[RefChange]], None], int]] = [
         ("packed-refs rewritten (this exporter)", update_refs, max(sizes)),

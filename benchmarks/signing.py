@@ -13,8 +13,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.engines_git import clean_environment, create_repository, git
-from benchmarks.machine import missing_git
+from benchmarks.engines_git import clean_environment, create_repository, git, require_git
 from benchmarks.runs import real_runs
 from benchmarks.samples import summary_ms
 from benchmarks.tables import Table, figure
@@ -35,9 +34,7 @@ _SIGNED_COUNT: Final = 50
 
 def measure(plan: Plan) -> dict[str, Any]:
     """Return the figures of this benchmark."""
-    missing = missing_git()
-    if missing is not None:
-        raise RuntimeError(missing["reason"])
+    require_git()
     runs_count = _RUNS_COUNT[plan.size]
     skipped: list[dict[str, str]] = []
     kinds = ["none"]
