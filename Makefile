@@ -65,12 +65,17 @@ test-lowest: $(READY) ## All tests but the long ones, on the lowest supported ve
 	$(LOWEST)/bin/python -m pytest -n $(JOBS)
 
 # pyright and its node come from the lock; the variable keeps its wrapper from asking a server for a newer version.
-lint: $(READY) ## ruff, mypy strict, pyright strict, import directions
+lint: $(READY) ## ruff, mypy strict, pyright strict, import directions, generated docs
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright --pythonpath $(PY)
 	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+	$(PY) docs/generate.py --check
+
+.PHONY: docs
+docs: $(READY) ## Write the parts of docs/ that follow from the code
+	$(PY) docs/generate.py
 
 format: $(READY) ## Rewrite the sources in the common form
 	$(PY) -m ruff check --fix-only

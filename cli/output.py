@@ -197,7 +197,7 @@ class Output:
 
         if self.as_json:
             yield JsonProgress(self.event)
-        elif self._is_terminal(sys.stderr):
+        elif self._is_terminal(sys.stderr) and not self._wishes.is_dumb:
             with BarProgress(self._console(sys.stderr, self.width)) as bar:
                 yield bar
         else:

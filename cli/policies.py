@@ -101,7 +101,7 @@ def show_decisions(output: Output, runs: Sequence[Record], *, dry_run: bool) -> 
         Column("ACTION"),
         Column("CORRELATION ID", least=24),
         Column("REV", "right", keep=1),
-        Column("WHY", least=20),
+        Column("WHY", least=40),
     ]
     if rows:
         output.table(columns, rows)

@@ -62,10 +62,17 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TerminalWishes:
-    """What the environment says about the terminal; None leaves it to the terminal itself."""
+    """What the environment says about the terminal; None leaves it to the terminal itself.
+
+    Attributes:
+        color: Whether to use colour.
+        columns: Its width.
+        is_dumb: It cannot move the cursor, so that nothing can be drawn over.
+    """
 
     color: bool | None = None
     columns: int | None = None
+    is_dumb: bool = False
 
 
 class _Given(NamedTuple):
@@ -80,12 +87,14 @@ def terminal_wishes(environ: Mapping[str, str] | None = None) -> TerminalWishes:
     """Return the wishes in NO_COLOR, CLICOLOR_FORCE, TERM and COLUMNS."""
     environ = os.environ if environ is None else environ
     color: bool | None = None
-    if environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
+    is_dumb = environ.get("TERM") == "dumb"
+    if environ.get("NO_COLOR") or is_dumb:
         color = False
     elif environ.get("CLICOLOR_FORCE", "0") not in {"", "0"}:
         color = True
     columns = environ.get("COLUMNS", "")
-    return TerminalWishes(color, int(columns) if columns.isdecimal() and int(columns) > 0 else None)
+    width = int(columns) if columns.isdecimal() and int(columns) > 0 else None
+    return TerminalWishes(color, width, is_dumb)
 
 
 def shows_traces(environ: Mapping[str, str] | None = None) -> bool:

@@ -117,7 +117,7 @@ def config_text(width: int) -> str:
     )
     lines = [*textwrap.wrap(intro, width), ""]
     descriptions = settings.field_descriptions()
-    for key, default in _defaults().items():
+    for key, default in defaults().items():
         lines.append(f"  {key}  [{default}]")
         lines += textwrap.wrap(
             descriptions.get(key, ""), width, initial_indent="      ", subsequent_indent="      "
@@ -132,13 +132,13 @@ def settings_file_text() -> str:
         "",
     ]
     descriptions = settings.field_descriptions()
-    for key, default in _defaults().items():
+    for key, default in defaults().items():
         lines += textwrap.wrap(descriptions.get(key, ""), 100, initial_indent="# ", subsequent_indent="# ")
         lines += [f"#{key} = {default}" if default else f"#{key} =", ""]
     return "\n".join(lines)
 
 
-def _defaults() -> dict[str, str]:
+def defaults() -> dict[str, str]:
     """Return every key with its default as TOML; empty where there is none."""
     from cas.config import ArtifactStoreConfig
 

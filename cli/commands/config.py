@@ -81,7 +81,7 @@ def show(
 )
 def init_file(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="File to write; it must not exist.")] = Path(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write; it must not exist.")] = Path(
         "cas.toml"
     ),
 ) -> None:

@@ -30,7 +30,7 @@ def forget(  # noqa: PLR0913, PLR0917  every option of a command is a parameter
     ctx: typer.Context,
     refs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[REF]...", help="Runs to forget by name.", autocompletion=complete_ref),
+        typer.Argument(metavar="REF", help="Runs to forget by name.", autocompletion=complete_ref),
     ] = None,
     keep_last: KeepLast = None,
     keep_within: KeepWithin = None,

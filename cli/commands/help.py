@@ -32,7 +32,7 @@ def help_(
     ctx: typer.Context,
     subject: Annotated[
         str | None,
-        typer.Argument(metavar="[TOPIC|COMMAND]", help="What to explain.", autocompletion=_complete_subject),
+        typer.Argument(metavar="TOPIC|COMMAND", help="What to explain.", autocompletion=_complete_subject),
     ] = None,
 ) -> None:
     """Explain a command or a topic; alone, list them all."""

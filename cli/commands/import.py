@@ -36,7 +36,7 @@ def import_(
     repository: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DIR]",
+            metavar="DIR",
             help="The repository to take over.  [default: setting repo_path]",
             show_default=False,
         ),
@@ -92,7 +92,8 @@ def _show(output: Output, summary: ImportSummary) -> None:
         output.warn(f"{item['branch']} stays out: {item['reason']}")
     what = "would take over" if summary.dry_run else "took over"
     output.line(
-        f"{what} {count_text(summary.commits, 'commit')} of {summary.branches:,} branches "
+        f"{what} {count_text(summary.commits, 'commit')} of "
+        f"{count_text(summary.branches, 'branch', 'branches')} "
         f"({count_text(summary.files, 'file')}, {size_text(summary.raw_bytes)}) in "
         f"{duration_text(summary.duration_s)}; {summary.present:,} were there already"
     )

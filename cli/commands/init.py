@@ -28,7 +28,7 @@ def init(
     ctx: typer.Context,
     directory: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="Project folder; the store becomes DIR/.cas.  [default: .]"),
+        typer.Argument(metavar="DIR", help="Project folder; the store becomes DIR/.cas.  [default: .]"),
     ] = None,
 ) -> None:
     """Make a store.

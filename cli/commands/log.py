@@ -30,7 +30,7 @@ def log(
     ref: Annotated[
         str,
         typer.Argument(
-            metavar="[BRANCH|REF]",
+            metavar="BRANCH|REF",
             help="A branch, or anything that names a run: its branch is shown.",
             autocompletion=complete_ref,
         ),

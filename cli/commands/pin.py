@@ -31,7 +31,7 @@ def pin(
     refs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[REF]...", help="Runs to pin; none lists what is pinned.", autocompletion=complete_ref
+            metavar="REF", help="Runs to pin; none lists what is pinned.", autocompletion=complete_ref
         ),
     ] = None,
     note: Annotated[

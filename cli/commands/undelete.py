@@ -29,7 +29,7 @@ def undelete(
     ctx: typer.Context,
     refs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[REF]...", help="Runs to bring back; none lists what was forgotten."),
+        typer.Argument(metavar="REF", help="Runs to bring back; none lists what was forgotten."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="Most runs to list.")] = 50,
 ) -> None:

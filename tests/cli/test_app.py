@@ -110,3 +110,11 @@ def test_terminal_gets_color_and_a_bar_and_no_color_takes_both_colors_away(store
     _, shown = on_terminal(["list"], place, {"TERM": "xterm", "NO_COLOR": "1"})
     assert "\x1b" not in shown
     assert "abc123" in shown
+
+
+def test_dumb_terminal_gets_lines_instead_of_bars(store, commit, place):
+    commit()
+    code, shown = on_terminal(["verify"], place, {"TERM": "dumb"})
+    assert code == 0
+    assert "\x1b" not in shown
+    assert "blobs: 2 of 2" in shown

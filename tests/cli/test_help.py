@@ -37,6 +37,16 @@ def test_help_every_option_and_argument_is_described(words):
     assert undescribed == []
 
 
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_brackets_of_the_usage_are_single_and_closed(cas, words):
+    text = cas.ok(*words, "--help").out
+    usage, _, rest = text.partition("\n\n")
+    assert "[[" not in usage
+    assert "]]" not in usage
+    arguments = rest.partition("Arguments:\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^  \S*[\[\]]\S*", arguments, re.MULTILINE) == []
+
+
 @pytest.mark.parametrize("name", VERBS)
 def test_help_line_of_the_list_is_the_first_of_the_command(name):
     first_line = load_verb(name).help.partition("\n")[0]

@@ -25,6 +25,10 @@ WORDS = {
     "stats": ("stats",),
     "export_status": ("export", "status"),
     "verify": ("verify",),
+    "diff": ("diff", "corr_abc123", "corr_abc123@2"),
+    "gc_dry_run": ("gc", "--keep-last", "1", "--dry-run"),
+    "alerts": ("alerts",),
+    "log_alone": ("log",),
     "not_found": ("show", "corr_abd123"),
     "bad_where": ("list", "--where", "net_pnl > high"),
     "help": ("--help",),
@@ -32,6 +36,8 @@ WORDS = {
     "help_export": ("export", "--help"),
     "help_exit_codes": ("help", "exit-codes"),
     "help_names": ("help", "names"),
+    "help_json": ("help", "json"),
+    "help_where": ("help", "where"),
 }
 
 

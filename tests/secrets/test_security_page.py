@@ -19,7 +19,7 @@ def block(language, index=0):
 
 
 def test_settings_on_the_page_are_accepted():
-    settings = tomllib.loads(block("toml"))
+    settings = tomllib.loads(block("toml", -1))
     assert settings.pop("secret_baseline") == ".cas-baseline.json"
     scanner = SecretScanner(ArtifactStoreConfig(**settings))
     assert scanner.scan(b"see DESK-" + b"123456789012\n", "a.md")
