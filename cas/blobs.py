@@ -8,7 +8,6 @@ streams of one commit are joined into one segment: one allocation per commit ins
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from typing import TYPE_CHECKING, Final
 
@@ -60,8 +59,7 @@ class Blob(msgspec.Struct, frozen=True, gc=False):
         return self.ruleset == QUARANTINED
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class NewBlob:
+class NewBlob(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A blob on its way in: its stream in memory, or staged as the parts of `staged_segment`."""
 
     digest: bytes
@@ -139,16 +137,18 @@ def _decode(digest: bytes, row: memoryview | bytes) -> Blob:
 
 def encode(blob: Blob) -> bytes:
     """Return the row of a blob as stored under its digest."""
-    fixed = _ROW.pack(
-        blob.segment,
-        blob.offset,
-        blob.part_count,
-        blob.stored_bytes,
-        blob.size_bytes,
-        blob.crc32,
-        blob.ruleset,
+    return (
+        _ROW.pack(
+            blob.segment,
+            blob.offset,
+            blob.part_count,
+            blob.stored_bytes,
+            blob.size_bytes,
+            blob.crc32,
+            blob.ruleset,
+        )
+        + blob.oid
     )
-    return fixed + blob.oid
 
 
 def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[int, int]:
@@ -162,11 +162,13 @@ def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[in
     Raises:
         PurgedContentError: The content of one was purged before.
     """
+    purged = tombstones.find_purged(transaction, (new.digest for new in new_blobs))
+    if purged is not None:
+        tombstones.refuse(transaction, purged, purged.hex())
     streams: list[bytes] = []
     offset = added_count = added_bytes = 0
     segment = next_segment(transaction)
     for new in new_blobs:
-        tombstones.refuse(transaction, new.digest, new.digest.hex())
         known = find_sound(transaction, new.digest) is not None
         if new.staged_segment is not None:
             going_on = settle_upload(transaction, new.staged_segment, keep=not known)
@@ -175,31 +177,20 @@ def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[in
         if known:
             continue
         if new.staged_segment is None:
-            row = _placed(new, segment, offset, len(new.stream))
+            stored_bytes = len(new.stream)
+            place = (segment, offset, 1)
             streams.append(new.stream)
-            offset += len(new.stream)
+            offset += stored_bytes
         else:
-            row = _placed(new, new.staged_segment, 0, new.staged_bytes)
-        transaction.put(Table.BLOBS, new.digest, encode(row))
+            stored_bytes = new.staged_bytes
+            place = (new.staged_segment, 0, new.part_count)
+        row = _ROW.pack(*place, stored_bytes, new.size_bytes, new.crc32, new.ruleset) + new.oid
+        transaction.put(Table.BLOBS, new.digest, row)
         added_count += 1
-        added_bytes += row.stored_bytes
+        added_bytes += stored_bytes
     if streams:
         transaction.append(Table.SEGMENTS, segment_key(segment, 0), b"".join(streams))
     return added_count, added_bytes
-
-
-def _placed(new: NewBlob, segment: int, offset: int, stored_bytes: int) -> Blob:
-    return Blob(
-        digest=new.digest,
-        oid=new.oid,
-        size_bytes=new.size_bytes,
-        stored_bytes=stored_bytes,
-        crc32=new.crc32,
-        segment=segment,
-        offset=offset,
-        part_count=new.part_count,
-        ruleset=new.ruleset,
-    )
 
 
 def next_segment(transaction: ReadTransaction) -> int:

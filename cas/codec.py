@@ -12,7 +12,7 @@ from __future__ import annotations
 # pyright: reportUnknownMemberType=false
 import sys
 import zlib
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from isal import isal_zlib
 
@@ -32,9 +32,13 @@ CHUNK_BYTES: Final = (
 )  # large enough to amortise calls, small enough to stay in the L2 cache's reach
 
 
-def crc32(data: Buffer, value: int = 0) -> int:
-    """Return the CRC-32 (ISO 3309, as git packs use) of ``data`` continued from ``value``."""
-    return isal_zlib.crc32(data, value)
+class _Crc32(Protocol):
+    def __call__(self, data: Buffer, value: int = 0, /) -> int:
+        """Return the CRC-32 (ISO 3309, as git packs use) of ``data`` continued from ``value``."""
+        ...
+
+
+crc32 = cast("_Crc32", isal_zlib.crc32)  # not wrapped: a commit calls it some fifty times
 
 
 def deflate(data: Buffer) -> bytes:

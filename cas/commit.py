@@ -32,10 +32,11 @@ from cas.intake import Intake
 from cas.manifest import MANIFEST_FORMAT, ManifestRow, RunManifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cas.config import ArtifactStoreConfig, ObjectFormat
     from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
+    from cas.meter import Write
     from cas.objects import Signer
 
 
@@ -68,6 +69,8 @@ class PreparedRun:
     content_digest: bytes
     intake: Intake
     signer: Signer | None
+    # What the last call of `apply` stored: sequence, manifest and row; None when it was there already.
+    stored: tuple[int, RunManifest, ManifestRow] | None = None
 
     @property
     def reserve_bytes(self) -> int:
@@ -85,12 +88,15 @@ class PreparedRun:
     def apply(self, transaction: WriteTransaction) -> int:
         """Store the run unless its content is there already; one that was forgotten is shown again, ids and all.
 
+        The caller counts what was stored, see `count`.
+
         Returns:
             The sequence of its manifest, new or old.
 
         Raises:
             BlobCollectedError: A blob that was there during the preparation is gone.
         """
+        self.stored = None
         existing = self.find_existing(transaction)
         if existing is not None:
             self._drop_staged(transaction)
@@ -99,7 +105,7 @@ class PreparedRun:
         for entry in self.draft.files:
             if entry.digest not in fresh and blobs.find_sound(transaction, entry.digest) is None:
                 raise BlobCollectedError
-        if any(tombstones.exists(transaction, digest) for digest in fresh):
+        if tombstones.find_purged(transaction, fresh) is not None:
             raise BlobCollectedError  # purged meanwhile: preparing it again tells which file
         blobs.add(transaction, self.intake.new_blobs)
         for digest, ruleset in self.intake.rescanned:
@@ -113,10 +119,11 @@ class PreparedRun:
         indexed = indexes.maintained(transaction)
         catalog.add(transaction, sequence, run, row, self.content_digest, indexed)
         outbox.enqueue(transaction, sequence)
-        metrics.add(transaction, self.draft.created_at_us, self._counts())
+        self.stored = (sequence, run, row)
         return sequence
 
-    def _counts(self) -> metrics.Counts:
+    def counts(self) -> metrics.Counts:
+        """Return what a stored run is counted for."""
         return {
             "commits": 1,
             "commit_files": len(self.draft.files),
@@ -162,6 +169,28 @@ class PreparedRun:
         return run, row
 
 
+def apply_all(
+    transaction: WriteTransaction, prepared: Sequence[PreparedRun], write_counts: Write
+) -> list[int]:
+    """Apply runs, count those that were stored, and return their sequences.
+
+    Raises:
+        BlobCollectedError: See `PreparedRun.apply`.
+    """
+    sequences = [run.apply(transaction) for run in prepared]
+    counts: dict[int, metrics.Counts] = {}
+    for run in prepared:
+        if run.stored is not None:
+            metrics.merge(counts.setdefault(metrics.hour_of(run.draft.created_at_us), {}), run.counts())
+    write_counts(transaction, counts)
+    return sequences
+
+
+def _write_own(transaction: WriteTransaction, own: Mapping[int, metrics.Counts]) -> None:
+    for hour, counts in own.items():
+        metrics.add(transaction, hour * metrics.HOUR_US, counts)
+
+
 class RelayedRun(msgspec.Struct, frozen=True, array_like=True):
     """A prepared run on its way to the process that commits it; everything but a signer, which stays at home."""
 
@@ -191,7 +220,7 @@ def decode_relayed(content: bytes) -> Callable[[WriteTransaction], list[int]]:
 
     def work(transaction: WriteTransaction) -> list[int]:
         try:
-            return [run.apply(transaction) for run in prepared]
+            return apply_all(transaction, prepared, _write_own)
         except BlobCollectedError as error:
             raise RelayRefusedError from error
 

@@ -77,18 +77,29 @@ def tree_form(manifest: Manifest) -> TreeForm:
 
 
 def _run_tree(manifest: RunManifest) -> TreeForm:
-    folder = names.task_directory(manifest.task_id)
-    files = {f"{folder}/{entry.name}": (MODE_FILE, entry.oid) for entry in manifest.files}
+    files = {entry.name: (MODE_FILE, entry.oid) for entry in manifest.files}
     objects: list[GitObject] = []
     if manifest.with_metadata_file:
         data = manifests.metadata_file_bytes(manifest)
         blob = GitObject("blob", object_id("blob", data, manifest.object_format), data)
-        files[f"{folder}/{names.METADATA_NAME}"] = (MODE_FILE, blob.oid)
+        files[names.METADATA_NAME] = (MODE_FILE, blob.oid)
         objects.append(blob)
-    artifact_root, trees = build_tree(files, manifest.object_format)
-    folder_tree = _tree_object([TreeEntry(MODE_TREE, _CODES_FOLDER.encode(), artifact_root)], manifest)
-    root = _tree_object([TreeEntry(MODE_TREE, _ROOT_FOLDER.encode(), folder_tree.oid)], manifest)
-    return TreeForm(root.oid, artifact_root, [*objects, *trees, folder_tree, root])
+    if any("/" in entry.name for entry in manifest.files):
+        folder, trees = build_tree(files, manifest.object_format)
+        objects += trees
+    else:  # nearly every run: one folder, whose entries need no path taken apart
+        entries = [TreeEntry(mode, name.encode(), oid) for name, (mode, oid) in files.items()]
+        objects.append(_tree_object(entries, manifest))
+        folder = objects[-1].oid
+    artifact_root = _enclosing(names.task_directory(manifest.task_id), folder, manifest)
+    outer = _enclosing(_CODES_FOLDER, artifact_root.oid, manifest)
+    root = _enclosing(_ROOT_FOLDER, outer.oid, manifest)
+    return TreeForm(root.oid, artifact_root.oid, [*objects, artifact_root, outer, root])
+
+
+def _enclosing(name: str, folder: bytes, manifest: Manifest) -> GitObject:
+    """Return the tree that holds a folder and nothing else."""
+    return _tree_object([TreeEntry(MODE_TREE, name.encode(), folder)], manifest)
 
 
 def _imported_tree(manifest: ImportedManifest) -> TreeForm:

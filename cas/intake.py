@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 # Above this a file is streamed: memory stays bounded, at the price of a transaction for every few MB of its stream.
 LARGE_FILE_BYTES: Final = 16 * 1024 * 1024
+# Smaller files are read until they are this much together, and then looked up in one snapshot; bounds the memory.
+_BATCH_BYTES: Final = 16 * 1024 * 1024
+# Runs of one kind bear the same few names; longer lists are checked each time, to keep what is remembered small.
+_REMEMBERED_NAMES: Final = 32
 
 Content = str | os.PathLike[str] | bytes | bytearray | memoryview
 Files = Mapping[str, Content] | Iterable[str | os.PathLike[str]]
@@ -127,8 +131,17 @@ def named_sources(files: Files, max_files: int) -> dict[str, Content]:
         raise InvalidInputError(
             f"a run may have {max_files} files, not {len(pairs)}", hint="Raise max_files."
         )
-    names.check_artifact_names([name for name, _ in pairs])
+    given = tuple([name for name, _ in pairs])
+    if len(given) <= _REMEMBERED_NAMES and all(type(name) is str for name in given):
+        _check_common_names(given)
+    else:
+        names.check_artifact_names(given)
     return dict(pairs)
+
+
+@functools.lru_cache(maxsize=64)
+def _check_common_names(given: tuple[str, ...]) -> None:
+    names.check_artifact_names(given)  # names that are refused raise, and are not remembered
 
 
 def name_of(path: object) -> str:
@@ -169,7 +182,7 @@ def take_in(
         for name, data in texts.items():
             run.scan(data, name)
         run.scan("\n".join(sources).encode(), "file names")
-        return run.complete({name: run.take(name, source) for name, source in sources.items()})
+        return run.complete(run.take_all(sources))
     except BaseException:
         run.discard()
         raise
@@ -225,34 +238,88 @@ class RunIntake:
 
     def take(self, name: str, source: Content) -> NewBlob | Blob:
         """Take in one file, from memory or from a path."""
+        return self.take_all({name: source})[name]
+
+    def take_all(self, sources: Mapping[str, Content]) -> dict[str, NewBlob | Blob]:
+        """Take in files, in their order; those that are held in memory are looked up together."""
+        taken: dict[str, NewBlob | Blob] = {}
+        batch: dict[str, bytes] = {}
+        batch_bytes = 0
+        for name, source in sources.items():
+            found = self._read(name, source)
+            if isinstance(found, bytes):
+                batch[name] = found
+                batch_bytes += len(found)
+                if batch_bytes > _BATCH_BYTES:
+                    taken |= self._take_small(batch)
+                    batch, batch_bytes = {}, 0
+            else:
+                taken[name] = found
+        if len(batch) == len(sources):
+            return self._take_small(batch)
+        taken |= self._take_small(batch)
+        return {name: taken[name] for name in sources}
+
+    def take_open(self, name: str, descriptor: int, size_bytes: int) -> NewBlob | Blob:
+        """Take in an open file of ``size_bytes``; the descriptor stays the caller's and its position unmoved."""
+        found = self._read_open(name, descriptor, size_bytes)
+        return self._take_small({name: found})[name] if isinstance(found, bytes) else found
+
+    def _read(self, name: str, source: Content) -> bytes | NewBlob | Blob:
+        """Return the content of a file that fits into memory; a large one is taken in."""
         if isinstance(source, bytes | bytearray | memoryview):
             _check_size(self._gate, name, memoryview(source).nbytes)
-            return self._take_small(name, bytes(source))
+            return bytes(source)
         if not isinstance(source, str | os.PathLike):
             kind = type(source).__name__
             raise InvalidFileError(
                 f"file {name!r}: content must be a path or bytes, not {kind}", subject=name
             )
-        with _open_input(self._gate, name, source) as (descriptor, size_bytes):
-            return self.take_open(name, descriptor, size_bytes)
+        path = os.fspath(source)
+        descriptor = _open_input(name, path)
+        try:
+            before = os.fstat(descriptor)
+            if not stat.S_ISREG(before.st_mode):
+                raise InvalidFileError(f"file {name!r}: {path!r} is not a regular file", subject=name)
+            try:
+                found = self._read_open(name, descriptor, before.st_size)
+            except OSError as error:
+                raise _unreadable(name, Path(path), error) from error
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+            after.st_size,
+            after.st_mtime_ns,
+            after.st_ctime_ns,
+        ):
+            raise _changed(name)
+        return found
 
-    def take_open(self, name: str, descriptor: int, size_bytes: int) -> NewBlob | Blob:
-        """Take in an open file of ``size_bytes``; the descriptor stays the caller's and its position unmoved."""
+    def _read_open(self, name: str, descriptor: int, size_bytes: int) -> bytes | NewBlob | Blob:
         _check_size(self._gate, name, size_bytes)
         if size_bytes > LARGE_FILE_BYTES:
             return self._take_large(name, descriptor, size_bytes)
         data = os.pread(descriptor, size_bytes + 1, 0)
         if len(data) != size_bytes:
             raise _changed(name)
-        return self._take_small(name, data)
+        return data
 
-    def _take_small(self, name: str, data: bytes) -> NewBlob | Blob:
-        gate = self._gate
-        digest = digest_bytes(data)
+    def _take_small(self, batch: Mapping[str, bytes]) -> dict[str, NewBlob | Blob]:
+        digests = [digest_bytes(data) for data in batch.values()]
         with self._environment.read() as transaction:
-            known = blobs.find_sound(transaction, digest)
-            if known is None:
-                tombstones.refuse(transaction, digest, name)
+            known = [blobs.find_sound(transaction, digest) for digest in digests]
+            purged = tombstones.find_purged(transaction, digests)
+            if purged is not None:
+                tombstones.refuse(transaction, purged, list(batch)[digests.index(purged)])
+        return {
+            name: self._judge(name, data, digest, blob)
+            for (name, data), digest, blob in zip(batch.items(), digests, known, strict=True)
+        }
+
+    def _judge(self, name: str, data: bytes, digest: bytes, known: Blob | None) -> NewBlob | Blob:
+        """Return what the store has of this content already, or scan and compress it."""
+        gate = self._gate
         ruleset = gate.ruleset(name)
         if known is not None and (gate.scanner is None or known.ruleset == ruleset):
             return known
@@ -344,33 +411,12 @@ def _iter_chunks(name: str, descriptor: int, size_bytes: int) -> Generator[bytes
         raise _changed(name)
 
 
-@contextlib.contextmanager
-def _open_input(gate: Gate, name: str, source: str | os.PathLike[str]) -> Generator[tuple[int, int]]:
-    """Open a regular file, and on the way out make sure that it did not change meanwhile."""
-    path = os.fspath(source)
+def _open_input(name: str, path: str) -> int:
     try:
         # O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOFOLLOW: a link's target may be swapped.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise _unreadable(name, Path(path), error) from error
-    try:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise InvalidFileError(f"file {name!r}: {path!r} is not a regular file", subject=name)
-        _check_size(gate, name, before.st_size)
-        try:
-            yield descriptor, before.st_size
-        except OSError as error:
-            raise _unreadable(name, Path(path), error) from error
-        after = os.fstat(descriptor)
-        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
-            after.st_size,
-            after.st_mtime_ns,
-            after.st_ctime_ns,
-        ):
-            raise _changed(name)
-    finally:
-        os.close(descriptor)
 
 
 def _unreadable(name: str, path: Path, error: OSError | ValueError) -> InvalidFileError:

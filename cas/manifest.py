@@ -29,14 +29,9 @@ MAX_METADATA_DEPTH: Final = 64
 MAX_INTEGER_BITS: Final = 2048
 _MICROSECONDS: Final = 1_000_000
 
-# Keys of metadata.json that the store writes itself, in their order, before the caller's own.
-_RESERVED_KEYS: Final = (
-    "workflow_id",
-    "task_id",
-    "correlation_id",
-    "prompt_hash",
-    "commit_timestamp",
-    "files",
+# Keys of metadata.json that the store writes itself.
+_RESERVED_KEYS: Final = frozenset(
+    ["workflow_id", "task_id", "correlation_id", "prompt_hash", "commit_timestamp", "files"]
 )
 FIRST_CLASS_KEYS: Final = ("agent_version", "llm_version", "test_metrics")
 
@@ -165,6 +160,12 @@ class ManifestRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
+# Made once: json.dumps makes an encoder for each call that is not the default one.
+_COMPACT: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_SORTED: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_PLAIN_KINDS: Final = frozenset({str, float, bool, type(None)})
+_PLAIN_INTEGER_BITS: Final = 64  # far below MAX_INTEGER_BITS
+_PLAIN_DEPTH: Final = 8  # far below MAX_METADATA_DEPTH
 _MANIFEST_DECODER: Final[msgspec.msgpack.Decoder[RunManifest | ImportedManifest | RollbackManifest]] = (
     msgspec.msgpack.Decoder(RunManifest | ImportedManifest | RollbackManifest)
 )
@@ -267,15 +268,39 @@ def normalise_metadata(metadata: object, max_bytes: int) -> bytes:
         return b"{}"
     if not isinstance(metadata, Mapping):
         raise InvalidMetadataError(f"metadata must be a mapping, not {type(metadata).__name__}")
-    plain = _plain(cast("object", metadata), "", 0)
-    text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    encoded = text.encode()
+    given = cast("Mapping[object, object]", metadata)
+    try:
+        encoded = _COMPACT.encode(given if _is_plain_mapping(given) else _plain(given, "", 0)).encode()
+    except ValueError:  # NaN, an infinity, or text that is not Unicode: the long way tells where
+        encoded = _COMPACT.encode(_plain(given, "", 0)).encode()
     if len(encoded) > max_bytes:
         raise InvalidMetadataError(
             f"metadata is {len(encoded)} bytes of JSON, more than the {max_bytes} allowed",
             hint="Store large results as a file of the run, or raise max_metadata_bytes.",
         )
     return encoded
+
+
+def _is_plain_mapping(metadata: Mapping[object, object]) -> bool:
+    """Tell whether metadata, as of nearly every run, is made of Python's own types and needs no conversion.
+
+    Numbers that JSON cannot hold and text that is not Unicode are left to the encoder, which refuses them.
+    """
+    kind: type = type(metadata)
+    return kind is dict and _RESERVED_KEYS.isdisjoint(metadata) and _is_plain(metadata, 0)
+
+
+def _is_plain(mapping: Mapping[object, object], depth: int) -> bool:
+    for key, value in mapping.items():
+        if type(key) is not str:
+            return False
+        if type(value) in _PLAIN_KINDS or (type(value) is int and value.bit_length() <= _PLAIN_INTEGER_BITS):
+            continue
+        if type(value) is not dict or depth >= _PLAIN_DEPTH:
+            return False
+        if not _is_plain(cast("dict[object, object]", value), depth + 1):
+            return False
+    return True
 
 
 def _plain(value: object, path: str, depth: int) -> object:
@@ -388,7 +413,7 @@ def content_digest(
 
     The order of files and of metadata keys does not count: two mappings with equal items are equal.
     """
-    sorted_metadata = json.dumps(peek_metadata(metadata), sort_keys=True, separators=(",", ":"))
+    sorted_metadata = _SORTED.encode(peek_metadata(metadata))
     named = sorted((entry.name, entry.digest) for entry in files)
     return digest_bytes(_ENCODER.encode((workflow_id, task_id, prompt_hash, sorted_metadata, named)))
 

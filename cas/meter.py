@@ -12,13 +12,14 @@ import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from cas import metrics
 from cas.errors import ArtifactStoreError, InvalidInputError, SecretDetectedError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Generator, Mapping
 
     from cas.lmdbenv import Environment, WriteTransaction
     from cas.metrics import Counts
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # A process whose commits are all done by another one would never write what waits; from this many on it does.
 MOST_WAITING: Final = 256
 _HOURS_PER_DAY: Final = 24
+Write = Callable[["WriteTransaction", "Mapping[int, Counts]"], None]
 
 
 class Meter:
@@ -70,18 +72,20 @@ class Meter:
             raise
 
     @contextlib.contextmanager
-    def lent(self, now_us: int, keep_days: int) -> Generator[Callable[[WriteTransaction], None]]:
+    def lent(self, now_us: int, keep_days: int) -> Generator[Write]:
         """Give what waits to the transaction that the block commits, and take it back when it was not written.
 
         Yields:
-            A function to be called in the transaction; a repeated call in another transaction is fine.
+            A function to be called in the transaction, with what the transaction itself is to be counted for, by the
+            hour; a repeated call in another transaction is fine.
         """
         taken = self._take(now_us)
         written = False
 
-        def write(transaction: WriteTransaction) -> None:
+        def write(transaction: WriteTransaction, own: Mapping[int, Counts]) -> None:
             nonlocal written
-            for hour, counts in taken.items():
+            for hour in {*taken, *own}:
+                counts = metrics.merged((taken.get(hour, {}), own.get(hour, {})))
                 metrics.add(transaction, hour * metrics.HOUR_US, counts)
             if any(metrics.FILE_BYTES in counts for counts in taken.values()):  # once an hour
                 metrics.fold(transaction, now_us, keep_days * _HOURS_PER_DAY)
@@ -109,7 +113,7 @@ class Meter:
                 max(self._waiting) * metrics.HOUR_US
             )  # no look at the clock, which a caller may have counted
         with self.lent(now_us, keep_days) as write, self._environment().write() as transaction:
-            write(transaction)
+            write(transaction, {})
         return True
 
     def _environment(self) -> Environment:

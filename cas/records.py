@@ -14,6 +14,7 @@ from cas.manifest import FIRST_CLASS_KEYS, RunManifest
 if TYPE_CHECKING:
     from cas.lmdbenv import ReadTransaction
     from cas.manifest import Manifest, ManifestRow, RollbackManifest
+    from cas.outbox import ExportState
 
 Record = dict[str, object]
 
@@ -62,13 +63,21 @@ def stored_bytes(transaction: ReadTransaction, loaded: Manifest) -> int:
 def commit_result(transaction: ReadTransaction, sequence: int) -> Record:
     """Return what ``commit_artifacts`` returns for a stored run."""
     run, row = load_run(transaction, sequence)
-    status = outbox.status(transaction, sequence)
+    return _result(run, row, outbox.status(transaction, sequence).state)
+
+
+def fresh_result(run: RunManifest, row: ManifestRow) -> Record:
+    """Return what ``commit_artifacts`` returns for a run that was stored a moment ago, without reading it back."""
+    return _result(run, row, "queued")
+
+
+def _result(run: RunManifest, row: ManifestRow, state: ExportState) -> Record:
     return {
         "success": True,
         "branch": run.branch,
         "commit_sha": row.commit_oid.hex(),
         "tags": [tag for tag, _ in row.tags],
-        "pushed": status.state == "pushed",
+        "pushed": state == "pushed",
         "error": None,
         "files": [entry.name for entry in run.files],
         "workflow_id": run.workflow_id,
@@ -77,7 +86,7 @@ def commit_result(transaction: ReadTransaction, sequence: int) -> Record:
         "prompt_hash": run.prompt_hash,
         "revision": run.revision,
         "manifest_id": manifest.manifest_id(row.manifest).hex(),
-        "export_state": status.state,
+        "export_state": state,
     }
 
 

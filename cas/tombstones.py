@@ -15,7 +15,7 @@ from cas.errors import IntegrityError, PurgedContentError
 from cas.lmdbenv import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cas.lmdbenv import ReadTransaction, WriteTransaction
 
@@ -51,6 +51,13 @@ def find(transaction: ReadTransaction, digest: bytes) -> Tombstone | None:
 def exists(transaction: ReadTransaction, digest: bytes) -> bool:
     """Tell whether content was purged, without reading the row."""
     return transaction.has(Table.META, _PREFIX + digest)
+
+
+def find_purged(transaction: ReadTransaction, digests: Iterable[bytes]) -> bytes | None:
+    """Return the first of some digests whose content was purged, or None; one look in a store that purged nothing."""
+    if not any(True for _ in transaction.scan_keys(Table.META, _PREFIX)):
+        return None
+    return next((digest for digest in digests if exists(transaction, digest)), None)
 
 
 def iter_all(transaction: ReadTransaction) -> Iterator[tuple[bytes, Tombstone]]:

@@ -15,6 +15,7 @@ from cas.lmdbenv.creation import DATA_FILE, FILE_MODE, MAX_TABLES, ZERO_STEP_BYT
 from cas.lmdbenv.faults import (
     MAX_READERS,
     SUSPECT_FILE,
+    as_ours,
     check_length,
     mapped_errors,
     storage_error,
@@ -27,6 +28,7 @@ from cas.lmdbenv.transaction import ReadTransaction, Table, WriteTransaction
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+    from types import TracebackType
 
     from cas.config import Durability
 
@@ -59,7 +61,7 @@ class Environment:
         self._lock = threading.Lock()
         self._users_count = 0
         self._raw: lmdb.Environment | None = None
-        self._tables: dict[Table, Any] = {}
+        self.tables: dict[Table, Any] = {}
         self._data_fd = -1
         self._share_fd = -1
         self._file_bytes = 0
@@ -92,7 +94,7 @@ class Environment:
         with mapped_errors(self.directory):
             raw = self._open_fitting()
             try:
-                self._tables = self._open_tables(raw)
+                self.tables = self._open_tables(raw)
                 self._page_bytes = int(raw.stat()["psize"])
                 self._data_fd = -1 if self.read_only else os.open(data_path, os.O_RDWR | os.O_CLOEXEC)
             except BaseException:
@@ -183,12 +185,17 @@ class Environment:
     @contextlib.contextmanager
     def holding_off_forks(self) -> Generator[None]:
         """Make a fork wait for the end of the block, as for a transaction's: for locks a child would inherit."""
-        with self._entered():
+        self.enter()
+        try:
             yield
+        finally:
+            self.leave()
 
-    @contextlib.contextmanager
-    def _entered(self) -> Generator[lmdb.Environment]:
-        """Count the caller among those that a fork waits for; a thread that is in already is never held up."""
+    def enter(self) -> lmdb.Environment:
+        """Count this thread among those that a fork waits for; one that is in already is never held up.
+
+        Every call is followed by one of `leave`, by the same thread, unless it raised.
+        """
         thread = threading.get_ident()
         with self._gate:
             if self._forks_count and thread not in self._open_counts:
@@ -197,15 +204,22 @@ class Environment:
                 self._revive()
             self._open_counts[thread] = self._open_counts.get(thread, 0) + 1
         try:
-            yield self._current()
-        finally:
-            with self._gate:
-                left_count = self._open_counts.get(thread, 1) - 1
-                if left_count:
-                    self._open_counts[thread] = left_count
-                else:
-                    self._open_counts.pop(thread, None)
-                    self._gate.notify_all()
+            return self._current()
+        except BaseException:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """End what `enter` began."""
+        thread = threading.get_ident()
+        with self._gate:
+            left_count = self._open_counts.get(thread, 1) - 1
+            if left_count:
+                self._open_counts[thread] = left_count
+                return
+            self._open_counts.pop(thread, None)
+            if self._forks_count:
+                self._gate.notify_all()
 
     def _revive(self) -> None:
         """Open the database anew; called with the gate held and no transaction open.
@@ -252,24 +266,20 @@ class Environment:
             self._raw = None
             self._close_descriptors()
 
-    @contextlib.contextmanager
-    def read(self) -> Generator[ReadTransaction]:
-        """Open a snapshot; keep it short, as it holds back the reuse of freed pages."""
-        with self._entered() as raw, mapped_errors(self.directory):
-            try:
-                transaction = raw.begin(buffers=True)
-            except lmdb.ReadersFullError:
-                raw.reader_check()
-                transaction = raw.begin(buffers=True)
-            except lmdb.MapResizedError:
-                self._follow_growth(raw)
-                transaction = raw.begin(buffers=True)
-            snapshot = ReadTransaction(transaction, self._tables)
-            del transaction
-            try:
-                yield snapshot
-            finally:
-                snapshot.end()
+    def read(self) -> Snapshot:
+        """Return the ``with`` block of a snapshot; keep it short, as it holds back the reuse of freed pages."""
+        return Snapshot(self)
+
+    def begin_read(self, raw: lmdb.Environment) -> lmdb.Transaction[memoryview]:
+        """Begin a read transaction, once this thread has entered."""
+        try:
+            return raw.begin(buffers=True)
+        except lmdb.ReadersFullError:
+            raw.reader_check()
+            return raw.begin(buffers=True)
+        except lmdb.MapResizedError:
+            self._follow_growth(raw)
+            return raw.begin(buffers=True)
 
     @contextlib.contextmanager
     def write(self, reserve_bytes: int = 0) -> Generator[WriteTransaction]:
@@ -285,13 +295,14 @@ class Environment:
         """
         if self.read_only:
             raise ReadOnlyStoreError("the store is open for reading only", subject=str(self.directory))
-        with self._entered() as raw, mapped_errors(self.directory, writing=True):
+        with self.holding_off_forks(), mapped_errors(self.directory, writing=True):
+            raw = self._current()
             transaction = self._begin_write(raw)
             try:
                 self.check_suspect()  # under the lock: the writer before may have set the mark
                 self._keep_headroom(raw, reserve_bytes)
                 yield WriteTransaction(
-                    transaction, self._tables, lambda size_bytes: self._keep_headroom(raw, size_bytes)
+                    transaction, self.tables, lambda size_bytes: self._keep_headroom(raw, size_bytes)
                 )
             except BaseException:
                 transaction.abort()
@@ -416,6 +427,41 @@ class Environment:
         self._data_fd = -1
         self._closed = True
         return True
+
+
+class Snapshot:
+    """The ``with`` block of one read transaction, for one thread; a commit opens several, so it costs little."""
+
+    __slots__ = ("_environment", "_transaction")
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._transaction: ReadTransaction | None = None
+
+    def __enter__(self) -> ReadTransaction:
+        environment = self._environment
+        raw = environment.enter()
+        try:
+            self._transaction = ReadTransaction(environment.begin_read(raw), environment.tables)
+        except (lmdb.Error, OSError) as error:
+            environment.leave()
+            raise as_ours(error, environment.directory) from error
+        except BaseException:
+            environment.leave()
+            raise
+        return self._transaction
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._transaction is not None:
+            try:
+                self._transaction.end()
+            finally:
+                self._transaction = None
+                self._environment.leave()
+        if isinstance(error, lmdb.Error | OSError):
+            raise as_ours(error, self._environment.directory) from error
 
 
 _open_lock = threading.Lock()

@@ -91,10 +91,15 @@ def mapped_errors(path: Path, *, writing: bool = False) -> Generator[None]:
     """
     try:
         yield
-    except lmdb.Error as error:
-        raise _from_lmdb(error, path, writing=writing) from error
-    except OSError as error:
-        raise storage_error(error, path, writing=writing) from error
+    except (lmdb.Error, OSError) as error:
+        raise as_ours(error, path, writing=writing) from error
+
+
+def as_ours(error: lmdb.Error | OSError, path: Path, *, writing: bool = False) -> StorageError:
+    """Return our error for one of lmdb's or of the file system's; see `mapped_errors`."""
+    if isinstance(error, lmdb.Error):
+        return _from_lmdb(error, path, writing=writing)
+    return storage_error(error, path, writing=writing)
 
 
 def _from_lmdb(error: lmdb.Error, path: Path, *, writing: bool) -> StorageError:

@@ -36,6 +36,9 @@ class Table(enum.Enum):
     RECEIPTS = b"receipts"
     COUNTERS = b"counters"
 
+    # Members are single objects; the inherited hash of their name costs a commit as much as ten of its writes.
+    __hash__ = object.__hash__
+
 
 def sealed(table: Table, key: bytes, value: Buffer) -> Buffer:
     """Return a value as it is stored under ``key``."""

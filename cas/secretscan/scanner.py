@@ -36,6 +36,7 @@ BLOCK_BYTES: Final = 4 * 1024 * 1024
 _COMPILE_AFTER_BYTES: Final = 256 * 1024
 _VERSION_CHARS: Final = 16
 _ALL_RULES: Final = "*"
+_MOST_VARIANTS: Final = 1024  # remembered names; a few hundred kilobytes
 
 
 # Engines by what they look for, for the life of the process. Two threads may both build one; either serves.
@@ -109,6 +110,7 @@ class SecretScanner:
         self._choice = _choose_engine(engine)
         self._is_auto = engine == "auto"
         self._scanned_bytes = 0
+        self._variants: dict[str, str] = {}  # name → variant: the files of all runs bear the same few names
         self.ruleset_version = self._version()
 
     def __repr__(self) -> str:
@@ -120,6 +122,14 @@ class SecretScanner:
         Two artifacts with the same bytes and the same variant have the same findings, but for the name in
         them. A baseline entry for one of the two names belongs to the variant as well.
         """
+        known = self._variants.get(name)
+        if known is None:
+            if len(self._variants) >= _MOST_VARIANTS:
+                self._variants.clear()
+            known = self._variants[name] = self._find_variant(name)
+        return known
+
+    def _find_variant(self, name: str) -> str:
         globs = sorted(glob for glob in self._path_rules if fnmatch.fnmatchcase(name, glob))
         named = [entry for entry in self._baseline.entries if entry[2] == name]
         extra = digest_bytes(msgspec.json.encode([globs, sorted(named)])).hex()[:8] if globs or named else ""
