@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -30,6 +30,7 @@ from cas.errors import StorageError
 from cas.groupcommit import RelayRefusedError
 from cas.intake import Intake
 from cas.manifest import MANIFEST_FORMAT, ManifestRow, RunManifest
+from cas.relay import MAX_ANSWER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
     from cas.meter import Write
     from cas.objects import Signer
+
+
+# Nine bytes of an answer hold a sequence at most, and a few more their number.
+_MOST_RELAYED: Final = (MAX_ANSWER_BYTES - 5) // 9
 
 
 class BlobCollectedError(Exception):
@@ -202,7 +207,7 @@ class RelayedRun(msgspec.Struct, frozen=True, array_like=True):
 
 def encode_relayed(prepared: Sequence[PreparedRun]) -> bytes | None:
     """Return prepared runs for another process to apply, or None when one of them has to be signed here."""
-    if any(run.signer is not None for run in prepared):
+    if len(prepared) > _MOST_RELAYED or any(run.signer is not None for run in prepared):
         return None
     relayed = [RelayedRun(run.draft, run.root, run.content_digest, run.intake.new_blobs) for run in prepared]
     return msgspec.msgpack.encode(relayed)

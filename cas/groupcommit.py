@@ -33,6 +33,9 @@ _MAX_GROUP_COUNT: Final = 64
 # Durability `group`: how long a leader waits for threads that are still preparing their run. A few times the cost of
 # preparing one, so that a writer alone is hardly slowed.
 GATHER_S: Final = 0.002
+# Handing work to another process costs about 0.3 ms of processor time. Where a flush takes less than a few times that,
+# each process commits for itself (docs/decisions.md, D6).
+RELAY_FLUSH_S: Final = 0.0015
 
 
 class RelayRefusedError(Exception):
@@ -142,20 +145,21 @@ class GroupCommit:
                 self._hand_over(ticket)
 
     def _lead(self, own: _Ticket) -> None:
+        shared = False  # with other processes' work, which may be what made the transaction fail
         try:
             self._gather()
-            # A child forked now would inherit the turn's lock, and hold it for as long as it lives.
-            with self._environment.holding_off_forks(), self._relay.turn(lambda: self._encoded(own)) as turn:
-                if not self._take_answer(own, turn):
-                    self._commit(own, turn)
+            if own.encode is None or self._decode is None or self._environment.flush_s < RELAY_FLUSH_S:
+                self._commit(own, None)
+            else:
+                shared = True
+                # A child forked now would inherit the turn's lock, and hold it for as long as it lives.
+                with self._environment.holding_off_forks(), self._relay.turn(own.encode) as turn:
+                    if not self._take_answer(own, turn):
+                        self._commit(own, turn)
         except Exception as error:  # noqa: BLE001  handed to the thread it belongs to
-            self._settle(self._take(own), error)
+            self._settle(self._take(own), error, shared=shared)
         with self._changed:
             self._hand_over(own)
-
-    def _encoded(self, own: _Ticket) -> bytes | None:
-        """Return the leader's own work as bytes; threads that wait behind it follow in the next group."""
-        return None if own.encode is None or self._decode is None else own.encode()
 
     def _take_answer(self, own: _Ticket, turn: Turn) -> bool:
         """Settle the leader's work by another process's answer; tell whether there was one."""
@@ -169,19 +173,22 @@ class GroupCommit:
                 self._waiting.remove(own)
         return True
 
-    def _commit(self, own: _Ticket, turn: Turn) -> None:
+    def _commit(self, own: _Ticket, turn: Turn | None) -> None:
         answers: list[tuple[str, bytes]] = []
         with self._environment.write(reserve_bytes=own.reserve_bytes) as transaction:
             group = self._take(own)
-            transaction.reserve(sum(ticket.reserve_bytes for ticket in group))
+            if len(group) > 1:
+                transaction.reserve(sum(ticket.reserve_bytes for ticket in group))
             self.transaction_count += 1
             for ticket in group:
                 ticket.result = ticket.work(transaction)
-            answers = self._do_posts(turn, transaction)
+            if turn is not None:
+                answers = self._do_posts(turn, transaction)
         for ticket in group:
             ticket.done = True
-        for name, answer in answers:
-            turn.reply(name, answer)
+        if turn is not None:
+            for name, answer in answers:
+                turn.reply(name, answer)
 
     def _do_posts(self, turn: Turn, transaction: WriteTransaction) -> list[tuple[str, bytes]]:
         """Do what other processes posted; what cannot be done here is left to its poster, who finds no answer."""
@@ -211,9 +218,9 @@ class GroupCommit:
                 self._waiting = others[_MAX_GROUP_COUNT - 1 :]
             return self._group
 
-    def _settle(self, group: list[_Ticket], error: Exception) -> None:
+    def _settle(self, group: list[_Ticket], error: Exception, *, shared: bool) -> None:
         """After a failed group, let each member succeed or fail alone, so that only the culprit fails."""
-        if len(group) == 1:
+        if len(group) == 1 and not shared:
             group[0].error = error
             group[0].done = True
             return

@@ -6,6 +6,8 @@ import contextlib
 import errno
 import os
 import threading
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
@@ -42,6 +44,7 @@ HEADROOM_LOW_BYTES: Final = 4 * 1024 * 1024
 _LEAST_MAP_BYTES: Final = 64 * 1024 * 1024
 # A transaction lasts milliseconds; one that waits longer waits for another process, and a fork should not.
 _FORK_WAIT_S: Final = 5.0
+_FLUSHES_KEPT: Final = 8
 
 
 class Environment:
@@ -70,6 +73,7 @@ class Environment:
         self._closed = False
         self._must_reopen = False
         self._has_less_map = False  # than was asked for
+        self._flushes_s: deque[float] = deque([0.0], maxlen=_FLUSHES_KEPT)
         self._gate = threading.Condition(threading.Lock())
         self._open_counts: dict[int, int] = {}  # thread → its open transactions
         self._forks_count = 0
@@ -266,6 +270,14 @@ class Environment:
             self._raw = None
             self._close_descriptors()
 
+    @property
+    def flush_s(self) -> float:
+        """Seconds that writing and flushing a transaction takes on this disk: the least of the last few, 0 at first.
+
+        The least, because a busy machine makes some of them longer, and that is not the disk's doing.
+        """
+        return min(self._flushes_s)
+
     def read(self) -> Snapshot:
         """Return the ``with`` block of a snapshot; keep it short, as it holds back the reuse of freed pages."""
         return Snapshot(self)
@@ -307,11 +319,13 @@ class Environment:
             except BaseException:
                 transaction.abort()
                 raise
+            started_s = time.perf_counter()
             try:
                 transaction.commit()
             except BaseException:
                 self._must_reopen = True
                 raise
+            self._flushes_s.append(time.perf_counter() - started_s)
 
     def _begin_write(self, raw: lmdb.Environment) -> lmdb.Transaction[memoryview]:
         try:

@@ -15,6 +15,7 @@ import sys
 import threading
 from pathlib import Path
 
+from cas import groupcommit
 from cas.groupcommit import GroupCommit
 from tests.faults.workload import content, open_store, shrink_steps
 
@@ -90,6 +91,8 @@ class Arena:
                 shrink_steps()
                 if self._variant:
                     answer_too_early()
+                if self._variant or self._started_count % 4:
+                    groupcommit.RELAY_FLUSH_S = 0.0  # as on a slow disk; the others commit for themselves
                 write_for_ever(self._disk, self._writing, name, self._threads_count, self._seed)
             finally:
                 os._exit(1)

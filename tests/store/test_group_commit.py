@@ -180,11 +180,11 @@ def test_interrupt_at_any_step_leaves_nobody_waiting(store, monkeypatch, step):
     queue = GroupCommit(store.environment)
     real, strikes = getattr(queue, step), []
 
-    def strike(*arguments):
+    def strike(*arguments, **named):
         if not strikes:
             strikes.append(1)
             raise Interrupt
-        return real(*arguments)
+        return real(*arguments, **named)
 
     monkeypatch.setattr(queue, step, strike)
     works = [put(b"%d" % n) for n in range(6)]
