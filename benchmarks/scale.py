@@ -1,14 +1,14 @@
-"""Do commits and look-ups stay as fast as the store grows to thousands of runs, and what does a run cost on disk?
+"""Do commits and look-ups stay as fast as the store grows to 100,000 runs, and what does a run cost on disk?
 
-Runs have three small files each, all different, so that what is measured is the store's own bookkeeping. They are
-committed one by one by one writer process, whose memory is read at each mark. Look-ups are made at each mark on runs
-drawn from the whole store; overhead is the growth of the used pages between the marks minus the streams stored.
+Runs have three small files each, all different, so that what is measured is the store's own bookkeeping. Two stores are
+filled by batches, one with the runs of the first mark, one with all. Then both grow by single commits in blocks that
+take turns, so that a busy moment of the machine meets both; so do the look-ups, on runs drawn from the whole store.
+Overhead is the growth of the used pages between the two stores minus the streams stored.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import random
 import time
 from multiprocessing import get_context
@@ -24,26 +24,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.plan import Plan
+    from cas.intake import RunArguments
 
-_RUNS_COUNT: Final = {"tiny": 60, "quick": 2000, "full": 30_000}
-_EARLY_PART: Final = {"tiny": 0.5, "quick": 0.2, "full": 0.2}
-_WINDOW_PART: Final = 0.2  # of the runs before a mark, those whose times count
-_LOOKUPS_COUNT: Final = {"tiny": 5, "quick": 100, "full": 300}
+# runs of the small store and of the large one
+_RUNS_COUNT: Final = {"tiny": (30, 60), "quick": (1_000, 4_000), "full": (10_000, 100_000)}
+# blocks in each store, commits of a block, look-ups of each kind in a block
+_EXTENT: Final = {"tiny": (2, 5, 2), "quick": (4, 50, 25), "full": (20, 100, 30)}
+_BATCH_RUNS: Final = 500
 _WORKFLOWS_COUNT: Final = 40
 _TASKS_COUNT: Final = 500
 
 
 def measure(plan: Plan) -> dict[str, Any]:
     """Return the figures of this benchmark."""
-    runs_count = plan.scale_runs or _RUNS_COUNT[plan.size]
-    return measure_at(plan, sorted({min(10_000, int(runs_count * _EARLY_PART[plan.size])), runs_count}))
+    small_count, large_count = _RUNS_COUNT[plan.size]
+    large_count = plan.scale_runs or large_count
+    return measure_at(plan, (min(small_count, large_count), large_count))
 
 
-def measure_at(plan: Plan, marks: Sequence[int]) -> dict[str, Any]:
-    """Return the figures of a store that grows to the last of ``marks``, taken at each of them; ascending."""
-    folder = plan.fresh("scale")
+def measure_at(plan: Plan, counts: Sequence[int]) -> dict[str, Any]:
+    """Return the figures of stores of so many runs each, measured by turns; ascending."""
+    folders = [plan.fresh(f"scale-{count}") for count in counts]
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        measured = pool.submit(_fill, folder, marks, _LOOKUPS_COUNT[plan.size]).result()
+        measured = pool.submit(_measure_both, folders, counts, _EXTENT[plan.size]).result()
     first, last = measured[0], measured[-1]
     grown = {
         name: last[name] - first[name] for name in ("runs_count", "used_bytes", "stream_bytes", "raw_bytes")
@@ -51,9 +54,10 @@ def measure_at(plan: Plan, marks: Sequence[int]) -> dict[str, Any]:
     overhead = (grown["used_bytes"] - grown["stream_bytes"]) / grown["runs_count"]
     return {
         "parameters": {
-            "runs_count": last["runs_count"],
+            "runs_count": counts[-1],
             "files_per_run_count": 3,
             "raw_bytes_mean": round(grown["raw_bytes"] / grown["runs_count"]),
+            "commits_measured_count": _EXTENT[plan.size][0] * _EXTENT[plan.size][1],
             "sync_mode": "full",
             "input": "bytes in memory; store warm",
         },
@@ -65,59 +69,105 @@ def measure_at(plan: Plan, marks: Sequence[int]) -> dict[str, Any]:
     }
 
 
-@dataclasses.dataclass(slots=True)
-class _Window:
-    """What gathers between two marks."""
+class _Growing:
+    """One store, what was put into it, and the times of its blocks."""
 
-    samples_s: list[float] = dataclasses.field(default_factory=list)
-    stream_bytes: int = 0
-    raw_bytes: int = 0
+    def __init__(self, folder: Path, runs_count: int) -> None:
+        self.store = ArtifactStore(ArtifactStoreConfig(repo_path=folder))
+        self.runs_count = runs_count
+        self.stream_bytes = self.raw_bytes = 0
+        self.commits_s: list[float] = []
+        self.commits_cpu_s: list[float] = []
+        self.lookups_s: dict[str, list[float]] = {}
+        for start in range(0, runs_count, _BATCH_RUNS):
+            batch = [self._run(number) for number in range(start, min(start + _BATCH_RUNS, runs_count))]
+            self.store.commit_many(batch)
+        self.filled = self._about()
+
+    def _run(self, number: int) -> RunArguments:
+        files = _small_files(number)
+        self.raw_bytes += sum(map(len, files.values()))
+        self.stream_bytes += sum(len(deflate(data)) for data in files.values())
+        return _run(number, files)
+
+    def _about(self) -> dict[str, int]:
+        return {
+            "runs_count": self.runs_count,
+            "used_bytes": self.store.environment.used_bytes(),
+            "stream_bytes": self.stream_bytes,
+            "raw_bytes": self.raw_bytes,
+        }
+
+    def commit_block(self, commits_count: int) -> None:
+        """Commit runs one by one."""
+        for _ in range(commits_count):
+            run = self._run(self.runs_count)
+            started_s, cpu_started_s = time.perf_counter(), time.process_time()
+            self.store.commit_artifacts(**run)
+            self.commits_s.append(time.perf_counter() - started_s)
+            self.commits_cpu_s.append(time.process_time() - cpu_started_s)
+            self.runs_count += 1
+
+    def look_up(self, lookups_count: int, draw: random.Random) -> None:
+        """Ask for lists and runs."""
+        store = self.store
+        questions: dict[str, Callable[[], object]] = {
+            "list_newest_50": lambda: store.list_artifacts(limit=50),
+            "list_workflow_50": lambda: store.list_artifacts(
+                f"wf_{draw.randrange(_WORKFLOWS_COUNT)}", limit=50
+            ),
+            "get_by_correlation_id": lambda: store.get_artifact_by_correlation_id(
+                _correlation_id(draw.randrange(self.runs_count))
+            ),
+        }
+        for name, ask in questions.items():
+            for _ in range(lookups_count):
+                started_s = time.perf_counter()
+                ask()
+                self.lookups_s.setdefault(name, []).append(time.perf_counter() - started_s)
+
+    def figures(self) -> dict[str, Any]:
+        """Return what was measured."""
+        return {
+            **self.filled,
+            "commit": summary_ms(self.commits_s),
+            "commit_cpu": summary_ms(self.commits_cpu_s),
+            **{name: summary_ms(samples_s) for name, samples_s in self.lookups_s.items()},
+        }
 
 
-def _fill(folder: Path, marks: Sequence[int], lookups_count: int) -> list[dict[str, Any]]:
-    """Commit up to each mark in turn and measure there; the body of the writer process."""
-    measured: list[dict[str, Any]] = []
-    total = _Window()
-    with ArtifactStore(ArtifactStoreConfig(repo_path=folder)) as store:
-        done_count = 0
-        for mark in marks:
-            counted_from = mark - max(1, int(min(mark, marks[0]) * _WINDOW_PART))
-            window: list[float] = []
-            cpu_window: list[float] = []
-            for number in range(done_count, mark):
-                files = _small_files(number)
-                total.raw_bytes += sum(map(len, files.values()))
-                total.stream_bytes += sum(len(deflate(data)) for data in files.values())
-                started_s, cpu_started_s = time.perf_counter(), time.process_time()
-                _commit(store, number, files)
-                if number >= counted_from:
-                    window.append(time.perf_counter() - started_s)
-                    cpu_window.append(time.process_time() - cpu_started_s)
-            done_count = mark
-            measured.append(
-                {
-                    "runs_count": mark,
-                    "commit": summary_ms(window),
-                    "commit_cpu": summary_ms(cpu_window),
-                    **_lookups(store, mark, lookups_count),
-                    **_memory(),
-                    "used_bytes": store.environment.used_bytes(),
-                    "stream_bytes": total.stream_bytes,
-                    "raw_bytes": total.raw_bytes,
-                }
-            )
-    return measured
+def _measure_both(
+    folders: Sequence[Path], counts: Sequence[int], extent: tuple[int, int, int]
+) -> list[dict[str, Any]]:
+    """Fill the stores and measure them by turns; the body of the writer process."""
+    blocks_count, commits_count, lookups_count = extent
+    draw = random.Random(1)
+    stores: list[_Growing] = []
+    memory: list[dict[str, int]] = []
+    for folder, count in zip(folders, counts, strict=True):
+        stores.append(_Growing(folder, count))
+        memory.append(_memory())
+    for number in range(blocks_count):
+        for growing in stores if number % 2 == 0 else reversed(stores):
+            growing.commit_block(commits_count)
+            growing.look_up(lookups_count, draw)
+    for growing in stores:
+        growing.store.close()
+    return [{**growing.figures(), **used} for growing, used in zip(stores, memory, strict=True)]
 
 
-def _commit(store: ArtifactStore, number: int, files: dict[str, bytes]) -> None:
-    store.commit_artifacts(
-        f"wf_{number % _WORKFLOWS_COUNT}",
-        f"task_{number % _TASKS_COUNT}",
-        files,
-        {"agent_version": "tester-v1.0", "test_metrics": {"net_pnl": number % 977, "win_rate": 0.5}},
-        _correlation_id(number),
-        f"{number % 1000:012d}",
-    )
+def _run(number: int, files: dict[str, bytes]) -> RunArguments:
+    return {
+        "workflow_id": f"wf_{number % _WORKFLOWS_COUNT}",
+        "task_id": f"task_{number % _TASKS_COUNT}",
+        "files": files,
+        "metadata": {
+            "agent_version": "tester-v1.0",
+            "test_metrics": {"net_pnl": number % 977, "win_rate": 0.5},
+        },
+        "correlation_id": _correlation_id(number),
+        "prompt_hash": f"{number % 1000:012d}",
+    }
 
 
 def _correlation_id(number: int) -> str:
@@ -132,28 +182,6 @@ def _small_files(number: int) -> dict[str, bytes]:
         "strategy.py": f"# {number}\nfast_bars = {draw.randint(3, 30)}\nslow_bars = {draw.randint(30, 90)}\n".encode(),
         "test_report.json": f'{{"run": {number}, {report}}}\n'.encode(),
         "trades.csv": "\n".join([f"n,price,size {number}", *lines]).encode(),
-    }
-
-
-def _lookups(store: ArtifactStore, runs_count: int, lookups_count: int) -> dict[str, Any]:
-    draw = random.Random(runs_count)
-
-    def times(call: Callable[[], object]) -> dict[str, Any]:
-        samples_s: list[float] = []
-        for _ in range(lookups_count):
-            started_s = time.perf_counter()
-            call()
-            samples_s.append(time.perf_counter() - started_s)
-        return summary_ms(samples_s)
-
-    return {
-        "list_newest_50": times(lambda: store.list_artifacts(limit=50)),
-        "list_workflow_50": times(
-            lambda: store.list_artifacts(f"wf_{draw.randrange(_WORKFLOWS_COUNT)}", limit=50)
-        ),
-        "get_by_correlation_id": times(
-            lambda: store.get_artifact_by_correlation_id(_correlation_id(draw.randrange(runs_count)))
-        ),
     }
 
 
@@ -193,8 +221,8 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     heads += ["by correlation ID ms", "writer's own memory MB"]
     note = (
         f"Overhead per run (manifest, names, queue; three blob rows; page slack): "
-        f"{result['overhead_bytes_per_run']:,} bytes. Commit p50 at the end is "
-        f"{figure(result['commit_p50_growth'])} x its value at the first mark, its "
+        f"{result['overhead_bytes_per_run']:,} bytes. Commit p50 in the larger store is "
+        f"{figure(result['commit_p50_growth'])} x that in the smaller one, its "
         f"processor time {figure(result['commit_cpu_p50_growth'])} x."
     )
     return [Table("A store that grows", heads, rows, note)]

@@ -3,6 +3,7 @@
 Each cell is a store of its own that gets the same real runs, divided among its writers: processes that wait for one
 start signal, or threads of one process. Flush times above zero are added by a preloaded library to the disk's own.
 After each cell the store is counted: a run that is missing or doubled is a failure like an error raised by a commit.
+Floors are processes that do the necessary alone, each into a file of its own: what the machine has to give.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import slowflush
+from benchmarks.floor import Floor
 from benchmarks.plan import PROJECT
 from benchmarks.runs import StoredRun, real_runs
 from benchmarks.samples import summary_ms
@@ -39,6 +41,8 @@ _EXTENT: Final[dict[str, tuple[tuple[int, ...], tuple[float, ...], int, int]]] =
 }
 _WARM_RUNS_COUNT: Final = 1  # each writer's first commit opens and allocates
 _MAX_ERRORS_KEPT: Final = 5
+_PROCESSES, _THREADS, _FLOORS = "processes", "threads", "floors"
+_MOST_FLOORS: Final = 4
 
 
 def measure(plan: Plan) -> dict[str, Any]:
@@ -51,8 +55,9 @@ def measure(plan: Plan) -> dict[str, Any]:
     cells = [
         (kind, flush_ms, count)
         for flush_ms in flushes_ms
-        for kind in ("processes", "threads")
+        for kind in (_PROCESSES, _THREADS, _FLOORS)
         for count in writers_counts
+        if kind != _FLOORS or (flush_ms == 0 and count <= _MOST_FLOORS)
     ]
     rounds: dict[tuple[str, float, int], list[dict[str, Any]]] = {cell: [] for cell in cells}
     for number in range(rounds_count):
@@ -75,7 +80,7 @@ def _cell(
 ) -> dict[str, Any]:
     kind, flush_ms, count = cell
     folder = plan.fresh(f"{kind}-{count}-{flush_ms:g}ms")
-    processes_count, threads_count = (count, 1) if kind == "processes" else (1, count)
+    processes_count, threads_count = (1, count) if kind == _THREADS else (count, 1)
     with ArtifactStore(ArtifactStoreConfig(repo_path=folder)):
         pass  # made before the writers start, as creation is not what is asked
     counted = runs[: len(runs) - len(runs) % count]
@@ -83,21 +88,25 @@ def _cell(
     for number, order in enumerate(orders):
         mine = counted[number::processes_count]
         calls = [{**run.as_call(), "files": [str(path) for path in run.paths]} for run in mine]
-        order.write_text(json.dumps({"folder": str(folder), "threads": threads_count, "calls": calls}))
+        told = {"folder": str(folder), "threads": threads_count, "calls": calls}
+        if kind == _FLOORS:
+            told["floor"] = str(folder / f"floor-{number}")
+        order.write_text(json.dumps(told))
     environment = slowflush.environment(library, flush_ms)
     results = _run_writers(orders, environment)
-    with ArtifactStore(ArtifactStoreConfig(repo_path=folder), create=False) as store:
-        kept_count = len({record["correlation_id"] for record in store.list_artifacts(limit=10_000)})
-        rows_count = int(str(store.stats()["manifests"]))
     samples_s = [sample for result in results for sample in result["samples_s"]]
     began_s = min(result["began_s"] for result in results)
-    return {
+    figures = {
         "runs_per_s": len(samples_s) / (max(result["ended_s"] for result in results) - began_s),
         "samples_s": samples_s,
         "errors": [error for result in results for error in result["errors"]],
-        "lost_count": len(counted) - kept_count,
-        "doubled_count": rows_count - kept_count,
     }
+    if kind == _FLOORS:
+        return {**figures, "lost_count": 0, "doubled_count": 0}
+    with ArtifactStore(ArtifactStoreConfig(repo_path=folder), create=False) as store:
+        kept_count = len({record["correlation_id"] for record in store.list_artifacts(limit=10_000)})
+        rows_count = int(str(store.stats()["manifests"]))
+    return {**figures, "lost_count": len(counted) - kept_count, "doubled_count": rows_count - kept_count}
 
 
 def _run_writers(orders: Sequence[Path], environment: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -183,6 +192,8 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
 def write_runs(order: Path) -> dict[str, Any]:
     """Commit what an order says with as many threads as it says; the body of a writer process."""
     told = json.loads(order.read_text())
+    if "floor" in told:
+        return _write_floor(Path(told["floor"]), told["calls"])
     threads_count = told["threads"]
     shares = [told["calls"][number::threads_count] for number in range(threads_count)]
     start = threading.Barrier(threads_count + 1)
@@ -203,6 +214,25 @@ def write_runs(order: Path) -> dict[str, Any]:
         "samples_s": [sample for part in parts for sample in part["samples_s"]],
         "errors": [error for part in parts for error in part["errors"]],
     }
+
+
+def _write_floor(folder: Path, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    paths = [[Path(path) for path in call["files"]] for call in calls]
+    folder.mkdir()
+    floor = Floor(folder, 2 * sum(path.stat().st_size for each in paths for path in each))
+    samples_s: list[float] = []
+    began_s = 0.0
+    for number, files in enumerate(paths):
+        if number == _WARM_RUNS_COUNT:
+            print("ready", flush=True)
+            sys.stdin.readline()
+            began_s = time.clock_gettime(time.CLOCK_MONOTONIC)
+        begun_s = time.perf_counter()
+        floor.append([floor.stream_of(path) for path in files])
+        samples_s.append(time.perf_counter() - begun_s)
+    ended_s = time.clock_gettime(time.CLOCK_MONOTONIC)
+    floor.close()
+    return {"began_s": began_s, "ended_s": ended_s, "samples_s": samples_s[_WARM_RUNS_COUNT:], "errors": []}
 
 
 def _commit_share(

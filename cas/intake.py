@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Required, TypedDict, cast
 
 from cas import blobs, names, processmark, tombstones
 from cas.blobs import NOT_SCANNED, RULESET_BYTES, Blob, NewBlob, Stage
@@ -46,6 +46,17 @@ _REMEMBERED_NAMES: Final = 32
 
 Content = str | os.PathLike[str] | bytes | bytearray | memoryview
 Files = Mapping[str, Content] | Iterable[str | os.PathLike[str]]
+
+
+class RunArguments(TypedDict, total=False):
+    """The arguments of one run in a batch; the first three are required."""
+
+    workflow_id: Required[str]
+    task_id: Required[str]
+    files: Required[Files]
+    metadata: Mapping[str, object] | None
+    correlation_id: str | None
+    prompt_hash: str | None
 
 
 @dataclasses.dataclass(slots=True)

@@ -28,6 +28,7 @@ MAX_METADATA_DEPTH: Final = 64
 # Python refuses to read back whole numbers above a limit that may be set as low as 640 digits.
 MAX_INTEGER_BITS: Final = 2048
 _MICROSECONDS: Final = 1_000_000
+_SECONDS_CHARS: Final = len("2025-11-07T14:30:00")
 
 # Keys of metadata.json that the store writes itself.
 _RESERVED_KEYS: Final = frozenset(
@@ -399,7 +400,7 @@ def peek_metadata(encoded: bytes) -> object:
 
 
 def scan_metadata(encoded: bytes) -> dict[str, object]:
-    """Return metadata as plain data, three times as fast as `load_metadata`; for predicates over many runs."""
+    """Return metadata as plain data, three times as fast as `load_metadata`; for many runs at once."""
     try:
         return msgspec.json.decode(encoded, type=dict[str, object])
     except msgspec.MsgspecError:
@@ -421,7 +422,7 @@ def content_digest(
 def timestamp_text(created_at_us: int) -> str:
     """Return a commit time as ISO 8601 UTC with seconds, such as ``2025-11-07T14:30:00Z``."""
     moment = datetime.datetime.fromtimestamp(created_at_us // _MICROSECONDS, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.isoformat()[:_SECONDS_CHARS] + "Z"
 
 
 def timestamp_s(manifest: Manifest) -> int:

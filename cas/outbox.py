@@ -67,6 +67,7 @@ class Status(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+_LIKELY_FIRST: Final = (Stage.WRITE, Stage.PUSH, Stage.PARKED_WRITE, Stage.PARKED_PUSH)
 _LAST_EXPORT: Final = b"last_export"
 _LAST_PUSH: Final = b"last_push"
 _EXPORTED_SEGMENT: Final = b"exported_segment"
@@ -105,7 +106,7 @@ def count_entries(transaction: ReadTransaction, stage: Stage) -> int:
 
 def find_entry(transaction: ReadTransaction, sequence: int) -> tuple[Stage, Attempt] | None:
     """Return where a manifest waits, or None when nothing is left to do for it."""
-    for stage in Stage:
+    for stage in _LIKELY_FIRST:
         value = transaction.get(Table.OUTBOX, stage.value + sequence_key(sequence))
         if value is not None:
             return stage, _attempt(value)

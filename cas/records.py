@@ -115,7 +115,7 @@ def run_record(transaction: ReadTransaction, sequence: int) -> Record:
     """
     run, row = load_run(transaction, sequence)
     status = outbox.status(transaction, sequence)
-    metadata = manifest.load_metadata(run.metadata)
+    metadata = manifest.scan_metadata(run.metadata)
     record: Record = {
         "workflow_id": run.workflow_id,
         "task_id": run.task_id,

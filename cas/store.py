@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from typing import TYPE_CHECKING, Required, Self, TypedDict
+from typing import TYPE_CHECKING, Self
 
 from cas import (
     commit,
@@ -46,22 +46,11 @@ if TYPE_CHECKING:
     from cas.config import ObjectFormat
     from cas.gitreader import GitReader
     from cas.groupcommit import GroupCommit
-    from cas.intake import Files
+    from cas.intake import Files, RunArguments
     from cas.lmdbenv import WriteTransaction
     from cas.records import Record
     from cas.rescan import RescanReport
     from cas.secretscan import SecretScanner
-
-
-class RunArguments(TypedDict, total=False):
-    """The arguments of one run in a batch; the first three are required."""
-
-    workflow_id: Required[str]
-    task_id: Required[str]
-    files: Required[Files]
-    metadata: Mapping[str, object] | None
-    correlation_id: str | None
-    prompt_hash: str | None
 
 
 class ArtifactStore(StoreKeeper):

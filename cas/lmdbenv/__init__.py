@@ -15,9 +15,10 @@ from cas.lmdbenv.creation import (
     file_system_type,
     refuse_network_file_system,
 )
-from cas.lmdbenv.environment import Environment, close_environment, open_environment
+from cas.lmdbenv.environment import Environment
 from cas.lmdbenv.faults import SUSPECT_FILE, mapped_errors, storage_error, sync_directory
 from cas.lmdbenv.locks import hold_alone
+from cas.lmdbenv.registry import close_environment, open_environment
 from cas.lmdbenv.transaction import ReadTransaction, Table, WriteTransaction
 
 __all__ = [

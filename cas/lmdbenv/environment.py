@@ -1,4 +1,4 @@
-"""Environments: the open store file of a process, its headroom, and what happens to it after a fork."""
+"""An environment: the open store file of a process, its headroom, and what happens to it after a fork."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ from cas.lmdbenv.creation import DATA_FILE, FILE_MODE, MAX_TABLES, ZERO_STEP_BYT
 from cas.lmdbenv.faults import (
     MAX_READERS,
     SUSPECT_FILE,
-    as_ours,
     check_length,
     mapped_errors,
-    storage_error,
     sync_directory,
 )
 from cas.lmdbenv.locks import share_directory
 from cas.lmdbenv.mapping import drop_cached_file, release_mapping
-from cas.lmdbenv.transaction import ReadTransaction, Table, WriteTransaction
+from cas.lmdbenv.snapshot import Snapshot
+from cas.lmdbenv.transaction import Table, WriteTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
-    from types import TracebackType
 
     from cas.config import Durability
 
@@ -441,110 +439,3 @@ class Environment:
         self._data_fd = -1
         self._closed = True
         return True
-
-
-class Snapshot:
-    """The ``with`` block of one read transaction, for one thread; a commit opens several, so it costs little."""
-
-    __slots__ = ("_environment", "_transaction")
-
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
-        self._transaction: ReadTransaction | None = None
-
-    def __enter__(self) -> ReadTransaction:
-        environment = self._environment
-        raw = environment.enter()
-        try:
-            self._transaction = ReadTransaction(environment.begin_read(raw), environment.tables)
-        except (lmdb.Error, OSError) as error:
-            environment.leave()
-            raise as_ours(error, environment.directory) from error
-        except BaseException:
-            environment.leave()
-            raise
-        return self._transaction
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._transaction is not None:
-            try:
-                self._transaction.end()
-            finally:
-                self._transaction = None
-                self._environment.leave()
-        if isinstance(error, lmdb.Error | OSError):
-            raise as_ours(error, self._environment.directory) from error
-
-
-_open_lock = threading.Lock()
-_open_environments: dict[tuple[int, int], Environment] = {}
-_forking: Final[list[Environment]] = []
-
-
-def _after_fork_in_child() -> None:
-    global _open_lock  # noqa: PLW0603  the parent's lock may have been held by a thread that does not exist here
-    _open_lock = threading.Lock()
-    _forking.clear()
-    for environment in _open_environments.values():
-        environment.after_fork_in_child()
-
-
-def _before_fork() -> None:
-    _forking.extend(_open_environments.values())
-    for environment in _forking:
-        environment.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop().after_fork_in_parent()
-
-
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
-
-
-def open_environment(
-    directory: Path, *, map_size_bytes: int, durability: Durability, read_only: bool = False
-) -> Environment:
-    """Open the store file in ``directory``, or share the one this process already has open.
-
-    Raises:
-        StorageError: No store there, no permission, or a damaged file.
-        StateError: This process has it open with another durability, which LMDB fixes per process.
-    """
-    try:
-        status = (directory / DATA_FILE).stat()
-    except OSError as error:
-        raise storage_error(error, directory) from error
-    identity = (status.st_dev, status.st_ino)
-    with _open_lock:
-        environment = _open_environments.get(identity)
-        if environment is None:
-            environment = Environment(
-                directory, map_size_bytes=map_size_bytes, durability=durability, read_only=read_only
-            )
-            # The file may have been compacted, that is replaced, between the look at it and the opening.
-            status = (directory / DATA_FILE).stat()
-            _open_environments[status.st_dev, status.st_ino] = environment
-        elif environment.read_only != read_only or environment.durability != durability:
-            raise StateError(
-                f"this process already has the store open with durability {environment.durability!r}"
-                f"{' for reading only' if environment.read_only else ''}",
-                hint="Close the other ArtifactStore first, or use the same settings.",
-                subject=str(directory),
-            )
-        environment.retain()
-        return environment
-
-
-def close_environment(environment: Environment) -> None:
-    """Give up one use of an environment; the last one closes the file."""
-    with _open_lock:
-        if environment.release():
-            for identity, known in list(_open_environments.items()):
-                if known is environment:
-                    del _open_environments[identity]

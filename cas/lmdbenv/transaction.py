@@ -56,7 +56,8 @@ def unsealed(table: Table, key: bytes, stored: memoryview) -> memoryview:
     if table is Table.SEGMENTS:
         return stored
     value = stored[:-SEAL_BYTES]
-    if crc32(value, crc32(key)).to_bytes(SEAL_BYTES, "big") != bytes(stored[-SEAL_BYTES:]):
+    seal = stored[-SEAL_BYTES:]
+    if len(seal) != SEAL_BYTES or crc32(value, crc32(key)) != int.from_bytes(seal, "big"):
         raise IntegrityError(
             f"a row of the table {table.value.decode()} is damaged",
             subject=f"{table.value.decode()}:{key.hex()}",

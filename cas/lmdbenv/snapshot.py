@@ -1,0 +1,53 @@
+"""The ``with`` block of a snapshot.
+
+Invariant: however it is left, its transaction is ended and a fork that waits for it may go on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lmdb
+
+from cas.lmdbenv.faults import as_ours
+from cas.lmdbenv.transaction import ReadTransaction
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from cas.lmdbenv.environment import Environment
+
+
+class Snapshot:
+    """The ``with`` block of one read transaction, for one thread; a commit opens several, so it costs little."""
+
+    __slots__ = ("_environment", "_transaction")
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._transaction: ReadTransaction | None = None
+
+    def __enter__(self) -> ReadTransaction:
+        environment = self._environment
+        raw = environment.enter()
+        try:
+            self._transaction = ReadTransaction(environment.begin_read(raw), environment.tables)
+        except (lmdb.Error, OSError) as error:
+            environment.leave()
+            raise as_ours(error, environment.directory) from error
+        except BaseException:
+            environment.leave()
+            raise
+        return self._transaction
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._transaction is not None:
+            try:
+                self._transaction.end()
+            finally:
+                self._transaction = None
+                self._environment.leave()
+        if isinstance(error, lmdb.Error | OSError):
+            raise as_ours(error, self._environment.directory) from error
