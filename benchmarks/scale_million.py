@@ -1,7 +1,7 @@
 """Do commits and look-ups stay as fast as the store grows to 1,000,000 runs?
 
-The same measurement as that of the smaller store, taken further. Filling takes a quarter of an hour and some GB of disk,
-so it is measured by `make bench-scale` alone.
+The same measurement as that of the smaller store, taken further. Filling takes a quarter of an hour and some GB of
+disk, so it is measured by `make bench-scale` alone.
 """
 
 from __future__ import annotations
