@@ -79,9 +79,6 @@ def test_large_file_is_stored_and_checked_out_in_bounded_memory(tmp_path, way):
 
 
 @pytest.mark.long
-@pytest.mark.xfail(
-    reason="a checkout keeps every mapped page of a stored stream, here 256 MiB, until it ends", strict=True
-)
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_file_of_two_gibibytes_is_stored_and_checked_out_in_bounded_memory(tmp_path):
     before, committed, checked_out = measure(tmp_path, 2048, "file")
