@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # What `make bench` measures, within a quarter of an hour in all.
 STANDARD: Final = (
     "commit",
+    "commit_stages",
     "writers",
     "sizes",
     "scale",

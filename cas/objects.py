@@ -367,7 +367,6 @@ def _name_bytes(name: str, path: str) -> bytes:
         raise InvalidNameError(f"tree path {path!r} is not valid Unicode text") from error
 
 
-@functools.lru_cache(maxsize=16)  # a commit and its tags have one
 def _person_line(person: Person, timestamp_s: int) -> str:
     if not 0 <= timestamp_s <= _MAX_TIMESTAMP_S:
         raise InvalidInputError(f"{timestamp_s} s is not a time that git accepts")

@@ -276,6 +276,11 @@ class Environment:
         """
         return min(self._flushes_s)
 
+    @property
+    def last_flush_s(self) -> float:
+        """Seconds that the last transaction of this process took to be written and flushed."""
+        return self._flushes_s[-1]
+
     def read(self) -> Snapshot:
         """Return the ``with`` block of a snapshot; keep it short, as it holds back the reuse of freed pages."""
         return Snapshot(self)
