@@ -3,12 +3,14 @@
 Each cell is a store of its own that gets the same real runs, divided among its writers: processes that wait for one
 start signal, or threads of one process. Flush times above zero are added by a preloaded library to the disk's own.
 After each cell the store is counted: a run that is missing or doubled is a failure like an error raised by a commit.
-Floors are processes that do the necessary alone, each into a file of its own: what the machine has to give.
+Floors are processes that do the necessary alone, each into a file of its own: what the machine has to give. Plain
+processes never hand a run to another one, each waits for the write lock: what the relay is to be compared with.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from benchmarks.plan import PROJECT
 from benchmarks.runs import StoredRun, real_runs
 from benchmarks.samples import summary_ms
 from benchmarks.tables import Table, figure
-from cas import ArtifactStore, ArtifactStoreConfig
+from cas import ArtifactStore, ArtifactStoreConfig, groupcommit
 from cas.errors import ArtifactStoreError
 from cas.secretscan import SecretScanner
 
@@ -41,7 +43,7 @@ _EXTENT: Final[dict[str, tuple[tuple[int, ...], tuple[float, ...], int, int]]] =
 }
 _WARM_RUNS_COUNT: Final = 1  # each writer's first commit opens and allocates
 _MAX_ERRORS_KEPT: Final = 5
-_PROCESSES, _THREADS, _FLOORS = "processes", "threads", "floors"
+_PROCESSES, _PLAIN, _THREADS, _FLOORS = "processes", "plain processes", "threads", "floors"
 _MOST_FLOORS: Final = 4
 
 
@@ -55,9 +57,9 @@ def measure(plan: Plan) -> dict[str, Any]:
     cells = [
         (kind, flush_ms, count)
         for flush_ms in flushes_ms
-        for kind in (_PROCESSES, _THREADS, _FLOORS)
+        for kind in (_PROCESSES, _PLAIN, _THREADS, _FLOORS)
         for count in writers_counts
-        if kind != _FLOORS or (flush_ms == 0 and count <= _MOST_FLOORS)
+        if _is_asked(kind, flush_ms, count)
     ]
     rounds: dict[tuple[str, float, int], list[dict[str, Any]]] = {cell: [] for cell in cells}
     for number in range(rounds_count):
@@ -73,6 +75,13 @@ def measure(plan: Plan) -> dict[str, Any]:
         "cells": [_figures(cell, results) for cell, results in rounds.items()],
         "skipped": [{"name": "slow flushes", "reason": reason, "install": "install gcc"}] if reason else [],
     }
+
+
+def _is_asked(kind: str, flush_ms: float, count: int) -> bool:
+    """Tell whether a combination says something that the others do not."""
+    if kind == _FLOORS:
+        return flush_ms == 0 and count <= _MOST_FLOORS
+    return kind != _PLAIN or (flush_ms > 0 and count > 1)
 
 
 def _cell(
@@ -91,6 +100,7 @@ def _cell(
         told = {"folder": str(folder), "threads": threads_count, "calls": calls}
         if kind == _FLOORS:
             told["floor"] = str(folder / f"floor-{number}")
+        told["plain"] = kind == _PLAIN
         order.write_text(json.dumps(told))
     environment = slowflush.environment(library, flush_ms)
     results = _run_writers(orders, environment)
@@ -164,15 +174,22 @@ def _figures(cell: tuple[str, float, int], results: Sequence[dict[str, Any]]) ->
 def tables(result: Mapping[str, Any]) -> list[Table]:
     """Return one table for each kind of writer and flush time."""
     made = []
+    alone = {
+        cell["added_flush_ms"]: cell["runs_per_s"]
+        for cell in reversed(result["cells"])
+        if cell["kind"] == _PROCESSES
+    }
     for kind, flush_ms in dict.fromkeys((cell["kind"], cell["added_flush_ms"]) for cell in result["cells"]):
         cells = [
             cell for cell in result["cells"] if (cell["kind"], cell["added_flush_ms"]) == (kind, flush_ms)
         ]
+        # A plain process alone does what any process alone does, and is not measured again.
+        one = alone[flush_ms] if kind == _PLAIN else cells[0]["runs_per_s"]
         rows = [
             [
                 figure(cell["writers_count"]),
                 figure(cell["runs_per_s"]),
-                figure(cell["runs_per_s"] / cells[0]["runs_per_s"]),
+                figure(cell["runs_per_s"] / one),
                 figure(cell["latency"]["p50_ms"]),
                 figure(cell["latency"]["p99_ms"]),
                 figure(cell["failed_count"] + cell["lost_count"] + cell["doubled_count"]),
@@ -194,6 +211,8 @@ def write_runs(order: Path) -> dict[str, Any]:
     told = json.loads(order.read_text())
     if "floor" in told:
         return _write_floor(Path(told["floor"]), told["calls"])
+    if told["plain"]:
+        groupcommit.RELAY_FLUSH_S = math.inf  # pyright: ignore[reportAttributeAccessIssue]  no flush is that slow
     threads_count = told["threads"]
     shares = [told["calls"][number::threads_count] for number in range(threads_count)]
     start = threading.Barrier(threads_count + 1)
