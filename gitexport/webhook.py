@@ -1,7 +1,7 @@
 """Posting JSON to a URL: signed, retried, bounded in time, never following a redirect.
 
-Invariant: the secret leaves this machine only as an HMAC, and no error text shows a URL's user, password or query. A
-post whose ``delivery`` the receiver knows is a repetition.
+Invariant: the secret leaves this machine only as an HMAC, and no error text shows more of a URL than scheme and host.
+A post whose ``delivery`` the receiver knows is a repetition.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TIMEOUT_S: Final = 10.0
 PAUSES_S: Final = (1.0, 4.0)  # two more tries: a receiver that restarts is back by then
 LEAST_SECRET_BYTES: Final = 16
-_PASSWORD: Final = re.compile(r"(?<=//)[^/@]*@")
+_SHOWN: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#]*@)?([^/?#@]*)(.*)", re.DOTALL)
 _RETRIED_STATUS: Final = frozenset({408, 425, 429})
 _SERVER_ERROR: Final = 500
 
@@ -38,8 +38,12 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def masked(url: str) -> str:
-    """Return a URL without user, password and query."""
-    return _PASSWORD.sub("***@", url.partition("?")[0])
+    """Return the scheme and host of a URL: user, password, path and query may each be what lets one post."""
+    parts = _SHOWN.fullmatch(url)
+    if parts is None:
+        return "***"
+    scheme, host, rest = parts.groups()
+    return f"{scheme}{host}{'/***' if rest.strip('/') else rest}"
 
 
 def check_url(url: str) -> str:

@@ -106,7 +106,7 @@ def init_file(
 
 
 def _open_value(item: Setting) -> object:
-    """Return a setting's value as it may be shown: a URL without user, password and query."""
+    """Return a setting's value as it may be shown: a URL as its scheme and host."""
     if item.key != "on_exported_url" or item.value is None:
         return item.value
     from gitexport.webhook import masked

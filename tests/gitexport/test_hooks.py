@@ -88,6 +88,19 @@ def test_post_that_is_refused_is_an_error_without_the_password(statuses, tries):
     assert "hunter2" not in str(caught.value) + webhook.masked(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://u:hunter2@host:8443/services/hunter2?x=hunter2#hunter2", "https://host:8443/***"),
+        ("https://u:hun@ter2@host/", "https://host/"),
+        ("http://host", "http://host"),
+        ("hunter2", "***"),
+    ],
+)
+def test_masked_url_shows_scheme_and_host_alone(url, shown):
+    assert webhook.masked(url) == shown
+
+
 def test_post_to_nobody_is_an_error():
     with pytest.raises(ExportError):
         webhook.post("http://127.0.0.1:1/", b"{}", pause=no_pause)
