@@ -18,7 +18,7 @@ READY := $(VENV)/.ready-$(shell { cat pyproject.toml $(LOCK) cas/_version.py; ec
 $(shell test -x $(PY) || rm -f $(VENV)/.ready-*)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-redis setup-chromium demo test test-long test-lowest lint format bench bench-quick bench-scale lock clean
+.PHONY: help setup setup-redis setup-chromium setup-promtool demo test test-long test-lowest lint format bench bench-quick bench-scale lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -45,10 +45,23 @@ setup-redis: ## Install a Redis server for the tests, where that is possible
 setup-chromium: ## Install Chromium for the tests of the page, where that is possible
 	$(call install_program,chromium)
 
+# The rules file and the exposition are judged by Prometheus' own tool where it can be had. Debian ships it with the
+# server, which would install a service: only the one program is taken out of the package, into $(VENV).
+setup-promtool: $(READY) ## Fetch Prometheus' promtool for the tests, where that is possible
+	@command -v promtool >/dev/null 2>&1 || test -x $(VENV)/bin/promtool || { \
+	  command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1 && \
+	  room="$$(mktemp -d)" && trap 'rm -rf "$$room"' EXIT && \
+	  fetch="timeout 90 apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10" && \
+	  { (cd "$$room" && $$fetch download prometheus >/dev/null 2>&1) || \
+	    { $$fetch update >/dev/null 2>&1 && (cd "$$room" && $$fetch download prometheus >/dev/null 2>&1); }; } && \
+	  dpkg-deb --fsys-tarfile "$$room"/prometheus_*.deb | tar -xO ./usr/bin/promtool >"$$room/promtool" 2>/dev/null && \
+	  install -m 755 "$$room/promtool" $(VENV)/bin/promtool; \
+	} || echo "No promtool here; the tests that need it are skipped."
+
 demo: $(READY) ## Run RUNS=200 real backtests, store, export, push, roll back and verify them
 	$(PY) examples/backtest_sweep.py --runs $(RUNS) --workers 2 --dir $(DEMO_DIR)
 
-test: lint setup-redis setup-chromium ## Lint, then all tests but the long ones
+test: lint setup-redis setup-chromium setup-promtool ## Lint, then all tests but the long ones
 	$(PY) -m pytest -n $(JOBS)
 
 test-long: $(READY) ## All tests, with many more generated examples
