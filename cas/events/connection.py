@@ -13,7 +13,7 @@ from cas.errors import ConfigError, ExportError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PASSWORD: Final = re.compile(r"(?<=//)[^/@]*@")
+_PASSWORD: Final = re.compile(r"(?<=//)[^/]*@")  # up to the last one, as a password may hold another
 _SCHEMES: Final = ("redis://", "rediss://", "unix://")
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 10.0  # much longer than a poll waits

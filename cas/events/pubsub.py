@@ -6,68 +6,21 @@ Use `cas.events.streams` where none may be lost. Invariant: a message that is no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from cas.errors import InvalidInputError
-from cas.events.bus import Subscribers
-from cas.events.connection import Connection
-from cas.events.event import decode, encode
-
-if TYPE_CHECKING:
-    from cas.events.bus import Subscriber
-    from cas.events.event import Event
+from cas.events.redisbus import RedisBusBase
 
 _WORD_S: Final = 1.0  # a server on the same network answers in a thousandth of this
 
 
-class RedisBus:
-    """A bus on Redis pub/sub. Publishing is thread-safe; `poll` belongs to one thread.
-
-    Args:
-        url: Where the server is; see `cas.events.connection.Connection`.
-
-    Attributes:
-        malformed_count: Messages that were no events.
-        failures: What subscribers raised since the last `poll` began.
-
-    Raises:
-        ConfigError: The URL is unusable, or the extra ``redis`` is not installed.
-    """
-
-    redelivers = False
+class RedisBus(RedisBusBase):
+    """A bus on Redis pub/sub; see the base class for its arguments and attributes."""
 
     def __init__(self, url: str) -> None:
-        self._connection = Connection(url)
-        self._subscribers = Subscribers()
+        super().__init__(url)
         self._listener: Any = None
         self._listened: set[str] = set()
         self._early: list[Any] = []
-        self.malformed_count = 0
-        self.failures: list[Exception] = []
-
-    def publish(self, channel: str, event: Event) -> None:
-        """Send an event to everyone who listens now.
-
-        Raises:
-            ExportError: Redis does not answer.
-        """
-        self._connection.call(lambda client: client.publish(str(channel), encode(event)))
-
-    def publish_once(self, channel: str, event: Event) -> None:
-        """Send an event unless one with its id was sent in the last week.
-
-        Raises:
-            ExportError: Redis does not answer.
-        """
-        self._connection.publish_once(event.event_id, lambda pipe: pipe.publish(str(channel), encode(event)))
-
-    def subscribe(self, channel: str, subscriber: Subscriber) -> None:
-        """Call ``subscriber`` with each event of a channel, from within `poll`."""
-        self._subscribers.add(channel, subscriber)
-
-    def unsubscribe(self, channel: str, subscriber: Subscriber) -> None:
-        """Stop calling ``subscriber``."""
-        self._subscribers.remove(channel, subscriber)
 
     def connect(self) -> None:
         """Begin to listen; events published from its return on are received.
@@ -91,18 +44,16 @@ class RedisBus:
             raise
         if message is None:
             return 0
-        try:
-            event = decode(message["data"])
-        except InvalidInputError:
-            self.malformed_count += 1
-            return 1
-        self.failures = self._subscribers.deliver(message["channel"].decode(), event)
+        self.failures = self._hand_out(message["channel"].decode(), message["data"])
         return 1
 
     def close(self) -> None:
         """Close the connection."""
         self._drop_listener()
-        self._connection.close()
+        super().close()
+
+    def _send(self, client: Any, channel: str, content: bytes) -> Any:  # noqa: ANN401
+        return client.publish(channel, content)
 
     def _receive(self, client: Any, timeout_s: float) -> Any:  # noqa: ANN401
         self._listen(client)

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cas.events.handler import ArtifactEventHandler
-    from cas.events.pubsub import RedisBus
-    from cas.events.streams import RedisStreamsBus
+    from cas.events.redisbus import RedisBusBase
     from cas.records import Record
     from cas.store import ArtifactStore
 
@@ -42,7 +41,7 @@ class ListenService:
     def __init__(
         self,
         store: ArtifactStore,
-        bus: RedisBus | RedisStreamsBus,
+        bus: RedisBusBase,
         handler: ArtifactEventHandler,
         *,
         wait: Callable[[float], object],

@@ -13,16 +13,11 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from cas.errors import ArtifactStoreError, InvalidInputError
-from cas.events.bus import Subscribers
-from cas.events.connection import Connection
-from cas.events.event import decode, encode
+from cas.errors import ArtifactStoreError
+from cas.events.redisbus import RedisBusBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from cas.events.bus import Subscriber
-    from cas.events.event import Event
 
 FIELD: Final = "event"
 DEFAULT_GROUP: Final = "artifact-store"
@@ -34,8 +29,8 @@ _KEPT_COUNT: Final = 100_000
 _BUSY_GROUP: Final = "BUSYGROUP"
 
 
-class RedisStreamsBus:
-    """A bus on Redis Streams. Publishing is thread-safe; `poll` belongs to one thread.
+class RedisStreamsBus(RedisBusBase):
+    """A bus on Redis Streams; see the base class for its attributes. What is malformed is acknowledged.
 
     Args:
         url: Where the server is; see `cas.events.connection.Connection`.
@@ -43,10 +38,6 @@ class RedisStreamsBus:
         consumer: Name of this consumer, unlike that of every other one; None means host and process.
         claim_after_s: Seconds after which an unacknowledged event is taken over from another consumer.
         clock: Monotonic seconds; injected in tests.
-
-    Attributes:
-        malformed_count: Messages that were no events; they are acknowledged.
-        failures: What subscribers raised since the last `poll` began; those events come again.
 
     Raises:
         ConfigError: The URL is unusable, or the extra ``redis`` is not installed.
@@ -63,41 +54,14 @@ class RedisStreamsBus:
         claim_after_s: float = DEFAULT_CLAIM_AFTER_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._connection = Connection(url)
+        super().__init__(url)
         self._group = group
         self._consumer = consumer or f"{socket.gethostname()}-{os.getpid()}"
         self._claim_after_s = claim_after_s
         self._clock = clock
         self._claim_at_s = clock()
-        self._subscribers = Subscribers()
         self._grouped: set[str] = set()
         self._own_done: set[str] = set()
-        self.malformed_count = 0
-        self.failures: list[Exception] = []
-
-    def publish(self, channel: str, event: Event) -> None:
-        """Append an event to the channel's stream.
-
-        Raises:
-            ExportError: Redis does not answer.
-        """
-        self._connection.call(lambda client: self._append(client, channel, event))
-
-    def publish_once(self, channel: str, event: Event) -> None:
-        """Append an event unless one with its id was appended in the last week.
-
-        Raises:
-            ExportError: Redis does not answer.
-        """
-        self._connection.publish_once(event.event_id, lambda pipe: self._append(pipe, channel, event))
-
-    def subscribe(self, channel: str, subscriber: Subscriber) -> None:
-        """Call ``subscriber`` with each event of a channel, from within `poll`, from the stream's beginning on."""
-        self._subscribers.add(channel, subscriber)
-
-    def unsubscribe(self, channel: str, subscriber: Subscriber) -> None:
-        """Stop calling ``subscriber``."""
-        self._subscribers.remove(channel, subscriber)
 
     def connect(self) -> None:
         """Make the consumer groups that are missing.
@@ -128,13 +92,8 @@ class RedisStreamsBus:
             self._grouped.clear()  # a server that was set up anew has no groups
             raise
 
-    def close(self) -> None:
-        """Close the connection; what is unfinished stays with this consumer's name until it is claimed."""
-        self._connection.close()
-
-    @staticmethod
-    def _append(client: Any, channel: str, event: Event) -> Any:  # noqa: ANN401
-        return client.xadd(str(channel), {FIELD: encode(event)}, maxlen=_KEPT_COUNT, approximate=True)
+    def _send(self, client: Any, channel: str, content: bytes) -> Any:  # noqa: ANN401
+        return client.xadd(channel, {FIELD: content}, maxlen=_KEPT_COUNT, approximate=True)
 
     def _make_group(self, client: Any, channel: str) -> None:  # noqa: ANN401
         try:
@@ -197,13 +156,8 @@ class RedisStreamsBus:
         count = 0
         for message_id, fields in messages:
             count += 1
-            try:
-                event = decode(cast("dict[bytes, bytes]", fields or {}).get(FIELD.encode(), b""))
-            except InvalidInputError:
-                self.malformed_count += 1
-                failures: list[Exception] = []
-            else:
-                failures = self._subscribers.deliver(channel, event)
+            content = cast("dict[bytes, bytes]", fields or {}).get(FIELD.encode(), b"")
+            failures = self._hand_out(channel, content)
             self.failures += failures
             if not failures:
                 self._connection.call(

@@ -16,8 +16,7 @@ from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
 
 if TYPE_CHECKING:
-    from cas.events.pubsub import RedisBus
-    from cas.events.streams import RedisStreamsBus
+    from cas.events.redisbus import RedisBusBase
 
 app = new_verb("listen")
 
@@ -134,9 +133,7 @@ def _read_url(text: str) -> str:
         raise ConfigError(f"{text[1:]} cannot be read", subject="redis") from error
 
 
-def _open_bus(
-    url: str, group: str | None, consumer: str | None, claim_after_s: float
-) -> RedisBus | RedisStreamsBus:
+def _open_bus(url: str, group: str | None, consumer: str | None, claim_after_s: float) -> RedisBusBase:
     if group is None:
         from cas.events.pubsub import RedisBus
 
