@@ -9,7 +9,6 @@ stored. Thread-safe; one per process and environment; a forked child begins with
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from cas import metrics
 from cas.errors import ArtifactStoreError, InvalidInputError, SecretDetectedError, StorageError
+from cas.perprocess import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -152,26 +152,9 @@ def _reason(error: BaseException) -> str:
     return "other" if isinstance(error, ArtifactStoreError) else "unexpected"
 
 
-_registry_lock = threading.Lock()
-_registry: weakref.WeakKeyDictionary[Environment, tuple[int, Meter]] = weakref.WeakKeyDictionary()
+_meters: Final[PerProcess[Meter]] = PerProcess()
 
 
 def meter_of(environment: Environment) -> Meter:
     """Return the meter of an environment, one for all stores of this process; a forked child gets its own."""
-    known = _registry.get(environment)
-    if known is not None and known[0] == os.getpid():
-        return known[1]
-    with _registry_lock:
-        known = _registry.get(environment)
-        if known is None or known[0] != os.getpid():
-            known = (os.getpid(), Meter(environment))
-            _registry[environment] = known
-        return known[1]
-
-
-def _after_fork_in_child() -> None:
-    global _registry_lock  # noqa: PLW0603  the parent's lock may have been held by a thread that does not exist here
-    _registry_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+    return _meters.get(environment, lambda: Meter(environment))
