@@ -72,7 +72,11 @@ class ArtifactWriter:
             InvalidNameError: The name is unsafe, taken, or collides with another.
             SecretDetectedError: The gate found something; the run can only be discarded.
         """
-        self._add(name, bytes(data))
+        try:
+            self._add(name, bytes(data))
+        except SecretDetectedError as error:
+            del name, data  # who prints the locals of a traceback finds no content in ours
+            raise error.with_traceback(None) from None
 
     @contextlib.contextmanager
     def open_file(self, name: str) -> Generator[IO[bytes]]:
@@ -109,7 +113,11 @@ class ArtifactWriter:
         self._check_state()
         if not self._taken:
             raise InvalidFileError("a run needs at least one file")
-        result = self._finish(self._complete, metadata)
+        try:
+            result = self._finish(self._complete, metadata)
+        except SecretDetectedError as error:
+            del metadata
+            raise error.with_traceback(None) from None
         self._close("committed")
         return result
 

@@ -185,8 +185,11 @@ class ArtifactStore(StoreKeeper):
         try:
             with self._meter.failures(self.now_us):
                 return self._commit(workflow_id, task_id, files, metadata, correlation_id, prompt_hash)
-        except SecretDetectedError:
-            raise
+        except SecretDetectedError as error:
+            # Who prints the locals of a traceback finds no content in ours.
+            workflow_id = task_id = ""
+            files, metadata, correlation_id, prompt_hash = (), None, None, None
+            raise error.with_traceback(None) from None
         except ArtifactStoreError as error:
             if self.config.raise_errors:
                 raise
