@@ -11,6 +11,7 @@ from typing import Final
 
 from cas.secretrules.assignments import ASSIGNMENTS, CLIENT_CALLS, KIND_RULES, SERVICE_NAMES, TABLES
 from cas.secretrules.assistants import ASSISTANTS
+from cas.secretrules.calls import CALLS
 from cas.secretrules.cloud import CLOUD
 from cas.secretrules.hosting import HOSTING
 from cas.secretrules.keys import KEYS
@@ -20,7 +21,7 @@ from cas.secretrules.payments import PAYMENTS
 from cas.secretrules.wrapped import WRAPPED_LITERALS
 
 # Raise it whenever a finding could change: with a rule, a word list, or the code that judges.
-TABLE_VERSION: Final = 2
+TABLE_VERSION: Final = 3
 
 RULES: Final[tuple[Rule, ...]] = (
     *CLOUD,
@@ -29,6 +30,7 @@ RULES: Final[tuple[Rule, ...]] = (
     *PAYMENTS,
     *ASSISTANTS,
     *KEYS,
+    *CALLS,
     *CLIENT_CALLS,
     *ASSIGNMENTS,
     *TABLES,

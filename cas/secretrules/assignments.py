@@ -33,11 +33,7 @@ _TAIL = rb"[A-Za-z0-9_\-.]*"
 # Which word stands before "key" is judged later; a blank between the two needs one of the commonest.
 KEYWORD: Final = (
     rb"(?:(?:pass(?:w(?:or)?d|phrase|code|wort|w)|psswd|pswd|pwd|pw|mpin|secret|cred(?:s|ential)|mnemonic|phrase|bearer|_private"
-    rb"|(?:[a-z0-9_\-.]|(?:api|secret|access|private|auth) )key)"
-    + _TAIL
-    + rb"|pass(?:[_\-.0-9]"
-    + _TAIL
-    + rb")?"
+    rb"|[a-z0-9_\-.] ?key|[a-z]_(?:pk|auth))" + _TAIL + rb"|pass(?:[_\-.0-9]" + _TAIL + rb")?"
     # The word that ordinary logs are full of, as in tokens and token_count: the engine must lose interest at
     # once.
     rb"|token(?:value|str|string|[0-9]+)?(?:[_\-.](?:[abd-z0-9]|c[a-np-z]|co[a-tv-z])[a-z0-9]*(?:[_\-.][a-z0-9]+)?)?)"
@@ -50,7 +46,7 @@ _VALUE = (
 _OPEN = rb"(?:[A-Za-z_.:]+\(\s*|[>|][+-]?\s+|convertto-securestring\s+(?:-string\s+)?)?[bruf]{0,2}[\"'`\\]*"
 _CLOSE = rb"[\"'`\\\])}*]*"
 _SEPARATED = (
-    _CLOSE + rb"[\s|?]*(?:or|[:=,<>(!\-?|]+)[\s\[{(*]*(?:[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]*=\s*)?"
+    _CLOSE + rb"[\s|?]*(?:or|[:=,<>(!\-?|]+)[\s\[{(*\\]*(?:[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]*=\s*)?"
 )
 _NAME_VALUE = (
     rb"(?:" + _CLOSE + rb"[\s,;{]+[\"'`\\]*(?:value|string|default)[\"'`\\]*\s*[:=>]\s*"
@@ -58,8 +54,13 @@ _NAME_VALUE = (
 )
 _SAID = rb"\s+(?:(?:is|was)(?:\s(?:now|still|(?:re)?set\sto|changed\sto))?\s*[:=]?\s+|`)"
 _PLAIN = rb"[ \t]+[^\s0-9]*[0-9]"
-_LABEL = rb"[ ,][a-z ,()'\-]*:[ \t]+[^\s\"'`]{8}"
+_LABEL = rb"[ ,][a-z ,()'\-]*:[ \t]+[\"'`]?[^\s\"'`]{8}"
 _BELOW = rb"[*: \t]*\r?\n[ \t]*[^\s\"'`]{16}"
+# How pickle, MessagePack and BSON put a string behind its name.
+_PACKED = (
+    rb"(?:\x94\x8c[\x00-\xff]|\x94X[\x00-\xff]{4}|\xd9[\x00-\xff]|\xda[\x00-\xff]{2}|[\xa0-\xbf]|\x00[\x00-\xff]\x00\x00\x00)"
+    rb"[!-~]{16}"
+)
 _BLANK = rb"\s+"
 
 ASSIGNMENT_GUARD: Final = (
@@ -79,11 +80,17 @@ ASSIGNMENT_GUARD: Final = (
     + _LABEL
     + rb"|"
     + _BELOW
+    + rb"|"
+    + _PACKED
     + rb")"
 )
 # The name "key" alone says little, so here the value has to.
-BARE_KEY_GUARD: Final = rb"(?:^|[^a-z0-9_.\-])key[\"'`\\]*\s{0,8}[:=]\s{0,8}[\"'`\\]*[a-z0-9+/=_\-]{16}"
-_TITLE = rb"[a-z0-9_ \-.]*(?:pass(?:word|wd|phrase)|pwd?|secret|token|key|credential|mnemonic)[a-z0-9_ \-.]*"
+BARE_KEY_GUARD: Final = (
+    rb"(?:^|[^a-z0-9_.\-])keys?[\"'`\\]*\s{0,8}[:=]\s{0,8}(?:[\[(]\s{0,16})?[\"'`\\]*[a-z0-9+/=_\-]{16}"
+)
+_TITLE = (
+    rb"[a-z0-9_ \-.]*(?:pass(?:wor[dt]|wd|phrase)|pwd?|secret|token|key|credential|mnemonic)[a-z0-9_ \-.]*"
+)
 TABLE_GUARD: Final = rb"(?:[,;\t|][ \"*`]*" + _TITLE + rb"[\"*` ]*[,;\t|\r\n]|" + _TITLE + rb"[\"]?[,;\t])"
 OPTION_GUARD: Final = rb"--[a-z0-9\-]*" + KEYWORD + _BLANK + rb"[\"'`\\]*" + _VALUE
 
@@ -101,6 +108,8 @@ ASSIGNMENT_LITERALS: Final = (
     b"phrase",
     b"key",
     b"token",
+    b"_pk",
+    b"_auth",
 )
 ASSIGNMENTS: Final[tuple[Rule, ...]] = (
     Rule(

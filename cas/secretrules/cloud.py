@@ -42,6 +42,9 @@ CLOUD: Final[tuple[Rule, ...]] = (
     ),
     token("alibaba-access-key-id", "Alibaba Cloud access key id", rb"LTAI[A-Za-z0-9]{12,20}"),
     token("tencent-secret-id", "Tencent Cloud secret id", rb"AKID[A-Za-z0-9]{32}"),
+    token(
+        "backblaze-key", "Backblaze application key", rb"K00[0-9][A-Za-z0-9/+]{27}", end=rb"(?![A-Za-z0-9/+])"
+    ),
     token("digitalocean-token", "DigitalOcean token", rb"do[opr]_v1_[0-9a-f]{64}"),
     token("heroku-key", "Heroku API key", rb"HRKU-[A-Za-z0-9_-]{36,64}"),
     token("fly-token", "Fly.io token", rb"fo1_[A-Za-z0-9_-]{43}"),

@@ -209,7 +209,9 @@ KEYS: Final[tuple[Rule, ...]] = (
     Rule(
         id="authorization-header",
         description="token in an authorization header",
-        pattern=rb"(?i:authorization)[\"'\]]{0,3}\s{0,3}[:=,]\s{0,3}[bf]?[\"']?[A-Za-z]{3,12}\s{1,3}(?P<v>[A-Za-z0-9._~+/=:-]{16,2000})",
+        pattern=rb"(?i:authorization)[\"'\]]{0,3}\s{0,3}[:=,]\s{0,3}[bf]?[\"']?"
+        # "Basic" has a rule of its own, which decodes it.
+        rb"(?!(?i:basic)\s)[A-Za-z]{3,12}\s{1,3}(?P<v>[A-Za-z0-9._~+/=:-]{16,2000})",
         check="strong",
         rank=35,
         guard=rb"authorization[\"'\]]*\s*[:=,]\s*[bf]?[\"']?[a-z]{3,12}\s+[a-z0-9._~+/=:-]{16}",
@@ -227,10 +229,10 @@ KEYS: Final[tuple[Rule, ...]] = (
     Rule(
         id="sql-password",
         description="password in an SQL statement",
-        pattern=rb"(?i:identified\s{1,3}by|with\s{1,3}(?:encrypted\s{1,3})?password|set\s{1,3}password)\s{1,3}(?P<q>[\"'])(?P<v>[^\"'\n]{4,128})(?P=q)",
+        pattern=rb"(?i:identified\s{1,3}by|with\s{1,3}(?:encrypted\s{1,3})?password|set\s{1,3}password(?:\s{1,3}for\s{1,3}\S{1,64}\s{0,3}=\s{0,3})?)\s{0,3}(?P<q>[\"'])(?P<v>[^\"'\n]{4,128})(?P=q)",
         check="password",
         rank=30,
-        guard=rb"(?:identified\s{1,3}by|with\s{1,3}(?:encrypted\s{1,3})?password|set\s{1,3}password)\s{1,3}[\"'][^\"'\n]{4}",
+        guard=rb"(?:identified\s{1,3}by|with\s{1,3}(?:encrypted\s{1,3})?password|set\s{1,3}password(?:\s{1,3}for\s{1,3}\S+\s{0,3}=\s{0,3})?)\s{0,3}[\"'][^\"'\n]{4}",
         literals=(b"identified", b"with", b"set"),
     ),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cas.secretrules.model import START, Rule, token
+from cas.secretrules.model import Rule, token
 
 MESSAGING: Final[tuple[Rule, ...]] = (
     token("slack-token", "Slack token", rb"xox[abeoprs]-(?:[A-Za-z0-9]{1,20}-){0,4}[A-Za-z0-9]{12,170}"),
@@ -50,8 +50,8 @@ MESSAGING: Final[tuple[Rule, ...]] = (
     Rule(
         id="mailchimp-key",
         description="Mailchimp key",
-        pattern=START + rb"(?P<v>[0-9a-f]{32}-us\d{1,2})(?![A-Za-z0-9_-])",
-        check="random",
+        pattern=rb"-us\d{1,2}(?![A-Za-z0-9_-])",
+        check="mailchimp",
         guard=rb"[0-9a-f]{8}-us\d",
         literals=(b"-us",),
     ),

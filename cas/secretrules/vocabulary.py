@@ -46,6 +46,11 @@ KEY_LEADS: Final = _words(
     "write"
 )
 
+# Before "pk", which otherwise is a table's primary key.
+PRIVATE_KEY_LEADS: Final = _words(
+    "wallet eth evm sol solana private deployer signer trader bot owner funder hot"
+)
+
 # Words before "key" that make it the key of a table, a cache, a dictionary or a keyboard, or one that may be
 # published.
 KEY_OF_SOMETHING: Final = _words(
@@ -144,7 +149,10 @@ EMPTY_VALUES: Final = _words(
     "accesskey access_key accesstoken access_token disabled enabled encrypted incorrect expired revoked "
     "refreshed rotated rejected accepted verified validated generated authenticated authentication "
     "authorization authorized unauthorized successful successfully failed credentials credential provided "
-    "mandatory sensitive protected confidential environment keyring keychain interactive plaintext"
+    "mandatory sensitive protected confidential environment keyring keychain interactive plaintext "
+    # What the fields are called in other languages.
+    "passwort kennwort geheimnis contrasena senha segredo wachtwoord heslo salasana losenord adgangskode "
+    "parola lozinka jelszo secreto jeton segreto"
 )
 
 # Passwords that stand in addresses because the documentation has them there.

@@ -11,16 +11,22 @@ from typing import Final, NamedTuple
 
 from cas.secretrules import vocabulary as known
 from cas.secretscan import values
-from cas.secretscan.names import NameKind, judge_name
+from cas.secretscan.names import NameKind, judge_name, split_words
 
 _NAME_BACK_BYTES: Final = 64
 _NAME_TAIL: Final = re.compile(rb"[A-Za-z0-9_\-.]{0,40}")
 _NAME_HEAD: Final = re.compile(
     rb"(?:(?:api|secret|access|private|auth|seed|recovery) )?[A-Za-z0-9_\-.$]*\Z", re.IGNORECASE
 )
+_WORD_BEFORE: Final = re.compile(rb"([A-Za-z][A-Za-z0-9]{2,20})(?:'s)? \Z")
+# The call whose argument a name is.
+_CALL_BEFORE: Final = re.compile(rb"([A-Za-z_][\w.]{0,63})\((?:[^()\n]{0,120}[,\s])?\Z")
+# Beside "pass" alone: whose password it is, or of what.
+_LOGIN: Final = re.compile(rb"\b(?:user(?:name)?|login|host|server)\b[\"']?\s{0,4}[:=]", re.IGNORECASE)
+_LOGIN_NEAR_BYTES: Final = 160
 _SEPARATOR: Final = re.compile(
     rb"(?P<close>[\"'`\\\])}*]{0,8})\s{0,16}"
-    rb"(?P<sep>:=|=>|->|<-|:-|===?|!==?|\|\||\?\?|or\b|[:=,>(])\*{0,2}\s{0,40}(?:[\[{(](?=[\s\"\'`\\])\s{0,16})?(?P<block>[>|][+-]?\s{1,40})?"
+    rb"(?P<sep>:=|=>|->|<-|:-|===?|!==?|\|\||\?\?|or\b|[:=,>(])\*{0,2}\s{0,40}(?:\\\r?\n\s{0,40})?(?:[\[{(](?=[\s\"\'`\\])\s{0,16})?(?P<block>[>|][+-]?\s{1,40})?"
 )
 _NAME_VALUE: Final = re.compile(
     rb"(?:[\"'`\\]{0,4}[\s,;{]{1,40}[\"'`\\]{0,4}(?:value|string|default)[\"'`\\]{0,4}\s{0,4}[:=>]\s{0,8}|"
@@ -38,6 +44,11 @@ _LABEL: Final = re.compile(rb"[ ,][a-zA-Z ,()'-]{0,32}:[ \t]{1,3}(?=\S)")
 # A heading, and the value alone on the line below.
 _BELOW: Final = re.compile(rb"[*: \t]{0,4}\r?\n[ \t]{0,8}(?=[^\s\"'`]{16,128}[ \t]{0,8}(?:\r?\n|\Z))")
 _HEADING: Final = re.compile(rb"(?:\A|\n)[ \t#*>-]{0,8}\Z")
+# Pickle, MessagePack, BSON: what stands between a name and its string.
+_PACKED: Final = re.compile(
+    rb"(?:\x94\x8c[\s\S]|\x94X[\s\S]{4}|\xd9[\s\S]|\xda[\s\S]{2}|[\xa0-\xbf]|\x00[\s\S]\x00{3})(?=[!-~]{16})"
+)
+_PACKED_VALUE: Final = re.compile(rb"[!-~]{16,512}")
 _PAIR_LEAD: Final = re.compile(rb"[A-Za-z_][\w.-]{0,24}[=:]")
 _DIGEST_LEAD: Final = re.compile(rb"(?:checksum|hash|digest|sha\d{1,3})/\Z", re.IGNORECASE)
 _OPTION: Final = re.compile(rb"\s{1,3}(?![-=])")
@@ -79,6 +90,7 @@ class Assigned(NamedTuple):
 
 
 _BARE_KEY: Final = NameKind("bare-key", sure=True, trading=True)
+_SERVICE_KEY: Final = NameKind("key", sure=True, trading=True)
 
 
 class _Value(NamedTuple):
@@ -104,8 +116,10 @@ def read_assignment(text: bytes, at: int, place: str, *, option: bool = False) -
     end = tail.end() if tail else at
     name = text[start:end].rstrip(b"-.").decode("ascii", "replace")
     kind = judge_name(name.replace(" ", "_"))
-    if kind is None and name.lower() == "key" and _is_near_service(text, start):
-        kind = _BARE_KEY
+    if kind is None and name.lower() in {"key", "keys"}:
+        kind = _key_alone(text, start)
+    elif kind is not None and kind.kind == "pass" and _is_beside_login(text, start, end):
+        kind = kind._replace(kind="password")
     if kind is None or _DIGEST_LEAD.search(text, max(0, start - 16), start):
         return None
     end = start + len(name)
@@ -114,10 +128,28 @@ def read_assignment(text: bytes, at: int, place: str, *, option: bool = False) -
     return _read_separated(text, start, end, kind, place) or _read_other(text, start, end, kind, place)
 
 
+def _key_alone(text: bytes, at: int) -> NameKind | None:
+    """Return what the word "key" alone means at a place: a service's key, one that might be, or nothing."""
+    word = _WORD_BEFORE.search(text, max(0, at - 32), at)
+    call = _CALL_BEFORE.search(text, max(0, at - 200), at)
+    owner = word or call
+    words = split_words(owner[1].decode("ascii", "replace")) if owner else []
+    if not known.SERVICES.isdisjoint(words):
+        return _SERVICE_KEY
+    return _BARE_KEY if _is_near_service(text, at) else None
+
+
+def _is_beside_login(text: bytes, start: int, end: int) -> bool:
+    return (
+        _LOGIN.search(text, max(0, start - _LOGIN_NEAR_BYTES), start) is not None
+        or _LOGIN.search(text, end, end + _LOGIN_NEAR_BYTES) is not None
+    )
+
+
 def _is_near_service(text: bytes, at: int) -> bool:
     """Tell whether a broker, an exchange, a data service or a secret is spoken of around a place."""
     around = text[max(0, at - _NEAR_BYTES) : at + _NEAR_BYTES].lower()
-    plain = around.replace(b"_", b"").replace(b"-", b"")
+    plain = around.translate(None, b"_- ")
     return any(word in plain for word in (b"secret", b"credential", b"apikey")) or any(
         service in plain for service in _LONG_SERVICES
     )
@@ -164,9 +196,7 @@ def _read_separated(  # noqa: PLR0911  # one way out for each reason that it is 
     if weak and not value.quoted:
         return None
     line = text[max(0, start - 200) : start].rpartition(b"\n")[2]
-    if separator == b"," and not _allows_comma(
-        text, start, value, closed=closed, leads_line=not line.strip()
-    ):
+    if separator == b"," and not _allows_comma(text, start, value, found["close"].strip(b"\\"), line):
         return None
     if place == "code" and not value.quoted and (_COMMENT.search(line) or _is_inside_string(line)):
         place = "text"
@@ -181,11 +211,13 @@ def _is_inside_string(line: bytes) -> bool:
     return any((line.count(quote) - line.count(b"\\" + quote)) % 2 for quote in (b'"', b"'", b"`"))
 
 
-def _allows_comma(text: bytes, start: int, value: _Value, *, closed: bool, leads_line: bool) -> bool:
+def _allows_comma(text: bytes, start: int, value: _Value, close: bytes, line: bytes) -> bool:
     """Tell a name and its value, in a call or alone in a row, from two names in a list."""
-    if not closed:
+    if b")" in close:  # the call that the name was given to is over
+        return False
+    if not close:
         row_ends = text[value.end : value.end + 2].strip(b'\r"')[:1] in {b"", b"\n"}
-        return leads_line and row_ends and b" " not in text[value.start : value.end]
+        return not line.strip() and row_ends and b" " not in text[value.start : value.end]
     if text[start : start + 2] == b"--":
         return True
     return _is_default(text, start) or text[value.end + 1 : value.end + 2] in {b")", b"]", b"}"}
@@ -201,6 +233,10 @@ def _read_other(text: bytes, start: int, end: int, kind: NameKind, place: str) -
     line = text[max(0, start - 200) : start].rpartition(b"\n")[2]
     if place == "code" and (_COMMENT.search(line) or _is_inside_string(line)):
         place = "text"
+    if packed := _PACKED.match(text, end):
+        run = _PACKED_VALUE.match(text, packed.end())
+        value = _Value(run.start(), run.end(), quoted=True) if run else None
+        return _judged(text, value, kind, place, weak=True, whole_line=False)
     for form in (_NAME_VALUE, _SAID, _PLAIN, _LABEL, _BELOW):
         found = form.match(text, end)
         if found is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from cas.secretrules import vocabulary as known
 from cas.secretscan import values
-from cas.secretscan.names import split_words
+from cas.secretscan.names import judge_name, split_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,9 @@ _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 _CHECKSUM_CHARS: Final = 6
 _ASSIGNED_ID: Final = re.compile(rb"access_?key(?:_?id)?[\"']?\s{0,4}[:=]\s{0,4}[\"']?\Z", re.IGNORECASE)
 _DIGITS_BEFORE: Final = re.compile(rb"(?:(?<![0-9A-Za-z])|(?<=\\[nrt])|(?<=/bot))[0-9]{8,10}\Z")
+_HEX_BEFORE: Final = re.compile(rb"(?:(?<![0-9A-Za-z_-])|(?<=\\[nrt]))[0-9a-f]{32}\Z")
 _KEY_BODY: Final = re.compile(rb"[A-Za-z0-9+/=]{16,}")
-_CLIENT: Final = re.compile(r"([A-Za-z_][\w.]{0,63})\Z")
+_CLIENT: Final = re.compile(r"([A-Za-z_](?:[\w.]|::){0,63})\Z")
 _KEY_CALL: Final = re.compile(
     r"(?:^|[._])(?:authenticate|authorize|login|set_?(?:api_?)?(?:key|secret|token|credentials)|(?:rest|api|ws|websocket|trading)_?client)$"
 )
@@ -36,12 +37,15 @@ _CONSTRUCTOR: Final = re.compile(
 )
 _MADE_BY: Final = re.compile(r"\.(?:create|connect|new|build|init|setup|open)$")
 _WALLET_CALL: Final = re.compile(
-    r"(?:from_key|fromKey|from_secret|fromSecretKey|fromPrivateKey|privateKeyToAccount|Wallet|Keypair|PrivateKey)$"
+    r"(?:from_key|fromKey|from_secret|from_base58(?:_string)?|from_private_key|fromBase58|fromSecretKey|fromPrivateKey|privateKeyToAccount|Wallet|Keypair|PrivateKey)$"
 )
 _SERVICE_LEAD: Final = re.compile(rb"(?:^|[\s\"'{(,;])(?P<lead>[A-Za-z_]{0,20})\Z")
 _COMMAND: Final = re.compile(
     rb"\b(?:curl|wget|httpie|https?|xh|docker|helm|oras|mysql\w*|mariadb|sshpass|redis-cli|mongosh?|sqlcmd|l?ftp)\b"
 )
+_FUNCTION: Final = re.compile(rb"([A-Za-z_]\w{0,63})\(")
+_VERB: Final = re.compile(r"^_*(?:get|load|read|fetch|default|make|build)_?(?=[A-Za-z])")
+_SHORT_RANDOM_CHARS: Final = 10
 _MIN_PASSWORD_CHARS: Final = 4
 _MIN_KEY_CHARS: Final = 40
 _SHOWN_KEY_CHARS: Final = 200  # as much of a key's body as it takes to see that it is one
@@ -56,7 +60,8 @@ def random_enough(data: bytes, start: int, end: int) -> Span | None:
     value = _text(data, start, end)
     rest = re.split(r"[_\-.]", value, maxsplit=1)[-1]
     body = rest if len(rest) > len(value) // 2 else value  # without the prefix that names the provider
-    if values.is_stand_in(value) or len(set(body.lower())) < 6:  # noqa: PLR2004  # "aaaa1111"
+    shown = value.removeprefix("sk-None-")  # a real prefix: an OpenAI key that belongs to no project
+    if values.is_stand_in(shown) or len(set(body.lower())) < 6:  # noqa: PLR2004  # "aaaa1111"
         return None
     pieces = [piece for piece in re.split(r"[^A-Za-z0-9]+", body) if piece]
     readable = not any(c.isdigit() for c in body) and values.surprise_bits(body) < 4.6  # noqa: PLR2004  # names: 99 % below
@@ -110,6 +115,12 @@ def telegram(data: bytes, start: int, end: int) -> Span | None:
     """Accept a token that the bot's number precedes, and take the number in."""
     number = _DIGITS_BEFORE.search(data, max(0, start - 12), start)
     return None if number is None else random_enough(data, number.start(), end)
+
+
+def mailchimp(data: bytes, start: int, end: int) -> Span | None:
+    """Accept a data centre that 32 hexadecimal digits precede, and take them in."""
+    body = _HEX_BEFORE.search(data, max(0, start - 34), start)
+    return None if body is None else random_enough(data, body.start(), end)
 
 
 def pem(data: bytes, start: int, end: int) -> Span | None:
@@ -168,6 +179,27 @@ def command(data: bytes, start: int, end: int) -> Span | None:
     return password(data, start, end) if _COMMAND.search(line) else None
 
 
+def login(data: bytes, start: int, end: int) -> Span | None:
+    """Accept the second of two arguments that can hardly be anything but a password."""
+    value = _text(data, start, end)
+    is_mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    unmistakable = is_mixed and (values.has_symbol(value) or values.is_random(value, _SHORT_RANDOM_CHARS))
+    return password(data, start, end) if unmistakable else None
+
+
+def returned(data: bytes, start: int, end: int) -> Span | None:
+    """Accept a random value from a function whose name, without its verb, names a credential."""
+    names = _FUNCTION.findall(data, max(0, start - 300), start)
+    kind = judge_name(_VERB.sub("", names[-1].decode("ascii"))) if names else None
+    return strong(data, start, end) if kind is not None and kind.sure else None
+
+
+def padded(data: bytes, start: int, end: int) -> Span | None:
+    """Accept a value that is random behind its zeroes."""
+    body = _text(data, start, end).lstrip("A")
+    return (start, end) if values.is_random(body, _MIN_KEY_CHARS) else None
+
+
 def mnemonic(data: bytes, start: int, end: int) -> Span | None:
     """Accept a recovery phrase."""
     return (start, end) if values.is_mnemonic(_text(data, start, end)) else None
@@ -192,7 +224,7 @@ def client(data: bytes, start: int, end: int) -> Span | None:
     name = _CLIENT.search(_text(data, max(0, call - 64), call))
     if name is None:
         return None
-    lowered = name[1].lower()
+    lowered = name[1].lower().replace("::", ".")
     is_key_call = bool(_KEY_CALL.search(lowered))
     if _WALLET_CALL.search(name[1]) and values.is_wallet_key(_text(data, start, end)):
         return start, end
@@ -203,7 +235,9 @@ def client(data: bytes, start: int, end: int) -> Span | None:
     )
     if is_service:
         return strong(data, start, end)
-    if _CONSTRUCTOR.search(_MADE_BY.sub("", name[1])) and not values.is_hex(_text(data, start, end)):
+    if _CONSTRUCTOR.search(_MADE_BY.sub("", name[1].replace("::", "."))) and not values.is_hex(
+        _text(data, start, end)
+    ):
         return strong(data, start, end)
     return None
 
@@ -247,6 +281,7 @@ CHECKS: Final[dict[str, Callable[[bytes, int, int], Span | None]]] = {
     "aws-id": aws_id,
     "stripe": stripe,
     "telegram": telegram,
+    "mailchimp": mailchimp,
     "pem": pem,
     "jwt": jwt,
     "url": url,
@@ -258,4 +293,7 @@ CHECKS: Final[dict[str, Callable[[bytes, int, int], Span | None]]] = {
     "pgpass": pgpass,
     "directive": directive,
     "mnemonic": mnemonic,
+    "login": login,
+    "returned": returned,
+    "padded": padded,
 }

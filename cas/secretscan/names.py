@@ -109,16 +109,24 @@ def _kind(words: list[str], everything: list[str]) -> str | None:  # noqa: PLR09
             if any(word in known.TOKEN_NOT_CREDENTIAL for word in before) or last == "tokens"
             else "token"
         )
-    if last == "bearer" or (last == "private" and not known.SERVICES.isdisjoint(everything)):
-        return "token" if last == "bearer" else "secret"
+    if last == "key":
+        return _key_kind(lead, everything)
+    return _rare_kind(last, lead, everything)
+
+
+def _rare_kind(last: str, lead: str, everything: list[str]) -> str | None:
+    if last == "bearer" or (last == "auth" and lead in known.SERVICES):
+        return "token"
+    if last == "private" and not known.SERVICES.isdisjoint(everything):
+        return "secret"
     if last == "keys" and lead in known.LISTED_KEY_LEADS:
         return "key"
     if last in known.OTHER_WORDS or (
         last == "phrase" and lead in {"seed", "recovery", "mnemonic", "backup", "wallet"}
     ):
         return "mnemonic" if last in {"mnemonic", "phrase"} else "secret"
-    if last == "key":
-        return _key_kind(lead, everything)
+    if last == "pk" and lead in known.PRIVATE_KEY_LEADS:
+        return "wallet"
     return None
 
 

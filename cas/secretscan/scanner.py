@@ -37,6 +37,7 @@ _COMPILE_AFTER_BYTES: Final = 256 * 1024
 _VERSION_CHARS: Final = 16
 _ALL_RULES: Final = "*"
 _MOST_VARIANTS: Final = 1024  # remembered names; a few hundred kilobytes
+_WITHHELD_NAME: Final = "(a name that holds a credential)"
 
 
 # Engines by what they look for, for the life of the process. Two threads may both build one; either serves.
@@ -148,13 +149,22 @@ class SecretScanner:
         self, data: bytes | bytearray | memoryview, name: str
     ) -> tuple[list[Finding], list[Waiver]]:
         """Return the findings in ``data`` and the waivers that were used, each in file order."""
-        if memoryview(data).nbytes <= BLOCK_BYTES and not self._engine(len(data)).candidates(bytes(data)):
-            return [], []  # most artifacts: there is nothing to look at
+        if self._has_nothing(data):
+            return [], []  # most artifacts
         stream = self.stream(name)
-        view = memoryview(data).cast("B")
-        for start in range(0, len(view), BLOCK_BYTES):
-            stream.feed(view[start : start + BLOCK_BYTES])
+        stream.feed(data)
         return stream.finish_waived()
+
+    def _has_nothing(self, data: bytes | bytearray | memoryview) -> bool:
+        """Tell whether there is nothing to look at, which costs neither a count of lines nor a copy of ``bytes``."""
+        view = memoryview(data).cast("B")
+        if view.nbytes <= BLOCK_BYTES:
+            return not self._engine(view.nbytes).candidates(bytes(data))
+        for start in range(0, view.nbytes, BLOCK_BYTES):
+            part = view[max(0, start - OVERLAP_BYTES) : start + BLOCK_BYTES + OVERLAP_BYTES]
+            if self._engine(part.nbytes).candidates(bytes(part)):
+                return False
+        return True
 
     def stream(self, name: str) -> StreamScanner:
         """Return a scanner of one artifact that arrives in chunks; for one thread."""
@@ -168,6 +178,12 @@ class SecretScanner:
         """Return the hits in the core of one block; used by ``StreamScanner``."""
         hits = self._matcher.search(block, self._engine(len(block.data)), place_of(name))
         return [hit for hit in hits if hit.rule not in self._disabled]
+
+    def shown_name(self, name: str) -> str:
+        """Return a name as findings may tell it: not one that holds a credential itself."""
+        encoded = name.encode("utf-8", "surrogateescape")
+        found = self._matcher.search(Block(encoded, 0, 0, len(encoded)), self._engine(0), place_of(""))
+        return _WITHHELD_NAME if found else name
 
     def sort_out(self, located: list[tuple[Finding, str]]) -> tuple[list[Finding], list[Waiver]]:
         """Divide findings, each with its inline mark, into those that stand and those that are waived."""
@@ -216,7 +232,7 @@ class SecretScanner:
 class StreamScanner:
     """Scans one artifact chunk by chunk in bounded memory; the findings are those of the whole.
 
-    Holds at most two blocks and one chunk at a time. Not thread-safe.
+    Holds one block at a time beside the chunk it is given. Not thread-safe.
     """
 
     def __init__(self, scanner: SecretScanner, name: str) -> None:
@@ -241,10 +257,17 @@ class StreamScanner:
         """
         if self._is_finished:
             raise StateError("the stream is finished", subject=self._name)
-        self._buffer = self._buffer + bytes(chunk) if self._buffer else bytes(chunk)
-        while len(self._buffer) - self._core >= BLOCK_BYTES + OVERLAP_BYTES:
-            self._search(self._core + BLOCK_BYTES)
-            self._forget()
+        rest = memoryview(chunk).cast("B")
+        while rest.nbytes:
+            end = self._core + BLOCK_BYTES + OVERLAP_BYTES
+            taken = rest[: end - len(self._buffer)]
+            rest = rest[taken.nbytes :]
+            self._buffer = b"".join((self._buffer, taken))
+            if (
+                len(self._buffer) == end
+            ):  # a block and what it must see behind it, so that nothing is copied again
+                self._search(self._core + BLOCK_BYTES)
+                self._forget()
 
     def finish(self) -> list[Finding]:
         """Return the findings of the whole artifact, without waived ones, in file order."""
@@ -263,10 +286,11 @@ class StreamScanner:
         self._buffer = b""
         places = {hit: (line, column) for hit, line, column in self._hits}
         located: list[tuple[Finding, str]] = []
+        name = self._scanner.shown_name(self._name) if places else self._name
         for hit in without_overlaps(list(places)):
             line, column = places[hit]
             located.append(
-                (Finding(self._name, line, column, hit.rule, hit.description, hit.fingerprint), hit.mark)
+                (Finding(name, line, column, hit.rule, hit.description, hit.fingerprint), hit.mark)
             )
         self._hits.clear()
         return self._scanner.sort_out(located)

@@ -59,6 +59,7 @@ _HOST: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::\d+)?(?:/.*)?", re.IG
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _MODEL_TOKEN: Final = re.compile(r"[<\[|][\w|/ -]{1,24}[>\]|]")
 _DIGITS: Final = re.compile(r"\d+")
+_SEALED: Final = re.compile(r"Ag[A-Za-z0-9+/]{250,}={0,2}")  # a value of a Kubernetes SealedSecret
 _WORD_MIN_CHARS: Final = 4
 _CREDENTIAL_WORDS: Final = (
     known.PASSWORD_WORDS | known.SECRET_WORDS | known.TOKEN_WORDS | {"key", "apikey", "credential"}
@@ -88,7 +89,7 @@ def is_dotted(value: str) -> bool:
 
 def is_something_else(value: str) -> bool:
     """Tell whether a value has a form that credentials do not have: number, date, path, address, host name, file."""
-    for form in (_NUMBER, _DATE, _ADDRESS, _MAIL, _FILE, _MODEL_TOKEN):
+    for form in (_NUMBER, _DATE, _ADDRESS, _MAIL, _FILE, _MODEL_TOKEN, _SEALED):
         if form.fullmatch(value):
             stem = value.rpartition(".")[0]
             # A file may be called after the key it holds, or after a digest.
@@ -178,8 +179,8 @@ def is_password(value: str, *, quoted: bool, whole_line: bool) -> bool:
     symbols = any(not c.isalnum() and c not in "_-. /" for c in value)
     if letters and (digits or symbols):
         return len(value) >= (6 if quoted else 8) and not _is_code(value)
-    if not letters:
-        return quoted and len(value) >= 8 and len(set(value)) > 3
+    if not letters or not value.isascii():  # foreign letters alone: a label in the reader's language
+        return not letters and quoted and len(value) >= 8 and len(set(value)) > 3
     words = split_words(value)
     if any(word in _CREDENTIAL_WORDS for word in words):
         return quoted and words[0].startswith(_GIVEAWAYS) and len(value) >= _RANDOM_MIN_CHARS

@@ -1,8 +1,8 @@
 """How often the gate is right on the blind sets: written before it was looked at what the rules make of them.
 
 Each set was looked at once, then the rules were mended by class, and the next set taken or written. At the first look
-precision was 1.00, 1.00, 0.975, 1.00, 1.00, 1.00, 0.985 and recall 0.86, 0.91, 0.86, 0.90, 0.95, 0.97, 1.00 for A to G.
-Set G is only reported on: no rule was changed for what it showed.
+precision was 1.00, 1.00, 0.975, 1.00, 1.00, 1.00, 0.985, 0.969, 1.00, 0.983, 1.00 and recall 0.86, 0.91, 0.86, 0.90,
+0.95, 0.97, 1.00, 0.913, 0.885, 0.966, 0.987 for A to K. G and K are only reported on: no rule was changed for them.
 """
 
 import importlib
@@ -12,8 +12,8 @@ import pytest
 from cas.secretscan import SecretScanner
 from tests.secrets.blind.draft import judge, make
 
-TUNED = ("a", "b", "c", "d", "e", "f")
-REPORTED = "g"
+TUNED = ("a", "b", "c", "d", "e", "f", "h", "i", "j")
+REPORTED = ("g", "k")
 DRAWS = 2
 
 
@@ -27,14 +27,14 @@ def scanner():
     return SecretScanner()
 
 
-@pytest.mark.parametrize("name", [*TUNED, REPORTED])
+@pytest.mark.parametrize("name", [*TUNED, *REPORTED])
 def test_blind_set_is_large_enough(name):
     drawn = samples(name, "report")
     assert sum(sample.is_secret for sample in drawn) >= 120
     assert sum(not sample.is_secret for sample in drawn) >= 156
 
 
-@pytest.mark.parametrize("name", [*TUNED, REPORTED])
+@pytest.mark.parametrize("name", [*TUNED, *REPORTED])
 def test_blind_set_gives_both_engines_and_every_cut_the_same_findings(name):
     pytest.importorskip("hyperscan", reason="no wheel for this machine")
     compiled, plain = SecretScanner(engine="hyperscan"), SecretScanner(engine="python")
@@ -54,7 +54,8 @@ def test_blind_set_that_was_tuned_on_is_judged_rightly(scanner, name):
     assert recall >= 0.97, missed
 
 
-def test_blind_set_that_was_only_reported_on_is_judged_rightly(scanner):
-    precision, recall, missed, accused = judge(samples(REPORTED, "report"), scanner.scan)
+@pytest.mark.parametrize("name", REPORTED)
+def test_blind_set_that_was_only_reported_on_is_judged_rightly(scanner, name):
+    precision, recall, missed, accused = judge(samples(name, "report"), scanner.scan)
     assert precision >= 0.97, accused
     assert recall >= 0.97, missed
