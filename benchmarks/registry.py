@@ -34,6 +34,9 @@ STANDARD: Final = (
     "signing",
     "stored_bytes",
     "browse",
+    "metering",
+    "secret_speed",
+    "secret_quality",
 )
 # What takes longer, each by a target of its own.
 APART: Final = ("scale_million",)
