@@ -100,10 +100,20 @@ def sequences_from(transaction: ReadTransaction, start: int, limit: int) -> list
     return [sequence_of(key) for key in itertools.islice(keys, limit)]
 
 
-def iter_sequences(transaction: ReadTransaction) -> Iterator[int]:
-    """Yield the sequence of every manifest, newest first, without touching the rows."""
-    for key in transaction.scan_keys(Table.MANIFESTS, reverse=True):
-        yield sequence_of(key)
+def iter_sequences(
+    transaction: ReadTransaction, *, reverse: bool = True, after: int | None = None
+) -> Iterator[int]:
+    """Yield the sequence of every manifest, newest first unless told otherwise, without touching the rows.
+
+    Args:
+        transaction: The snapshot.
+        reverse: Newest first.
+        after: Go on behind this sequence, in the direction of the walk.
+    """
+    start = _start_behind(b"", after, reverse=reverse)
+    if start is not None:
+        for key in transaction.scan_keys(Table.MANIFESTS, start=start, reverse=reverse):
+            yield sequence_of(key)
 
 
 def get_head(transaction: ReadTransaction, sequence: int) -> RunHead | None:
@@ -150,43 +160,102 @@ def branch_sequences(transaction: ReadTransaction, branch: str, *, reverse: bool
     return _sequences(transaction, _BRANCH_HISTORY + branch.encode() + _SEPARATOR, reverse=reverse)
 
 
-def workflow_sequences(transaction: ReadTransaction, workflow_id: str) -> Iterator[int]:
-    """Yield the sequences of a workflow's runs, newest first."""
-    return _sequences(transaction, _WORKFLOW + names.escape_id(workflow_id).encode() + _SEPARATOR)
+def workflow_sequences(
+    transaction: ReadTransaction, workflow_id: str, *, reverse: bool = True, after: int | None = None
+) -> Iterator[int]:
+    """Yield the sequences of a workflow's runs, newest first unless told otherwise; see `iter_sequences`."""
+    prefix = _WORKFLOW + names.escape_id(workflow_id).encode() + _SEPARATOR
+    return _sequences(transaction, prefix, reverse=reverse, after=after)
 
 
 def task_sequences(
-    transaction: ReadTransaction, task_id: str, workflow_id: str | None = None
+    transaction: ReadTransaction,
+    task_id: str,
+    workflow_id: str | None = None,
+    *,
+    reverse: bool = True,
+    after: int | None = None,
 ) -> Iterator[int]:
-    """Yield the sequences of a task's runs, newest first; of all workflows together, or of one."""
+    """Yield the sequences of a task's runs, of all workflows together or of one; see `iter_sequences`."""
     prefix = _TASK + names.escape_id(task_id).encode() + _SEPARATOR
     if workflow_id is not None:
-        yield from _sequences(transaction, prefix + names.escape_id(workflow_id).encode() + _SEPARATOR)
+        prefix += names.escape_id(workflow_id).encode() + _SEPARATOR
+        yield from _sequences(transaction, prefix, reverse=reverse, after=after)
         return
-    yield from sorted(map(sequence_of, transaction.scan_keys(Table.CATALOG, prefix)), reverse=True)
+    for sequence in sorted(map(sequence_of, transaction.scan_keys(Table.CATALOG, prefix)), reverse=reverse):
+        if after is None or (sequence < after if reverse else sequence > after):
+            yield sequence
 
 
-def prompt_sequences(transaction: ReadTransaction, prompt_hash: str) -> Iterator[int]:
-    """Yield the sequences of the runs made from a prompt, newest first."""
-    return _sequences(transaction, _PROMPT + names.escape_id(prompt_hash).encode() + _SEPARATOR)
+def prompt_sequences(
+    transaction: ReadTransaction, prompt_hash: str, *, reverse: bool = True, after: int | None = None
+) -> Iterator[int]:
+    """Yield the sequences of the runs made from a prompt; see `iter_sequences`."""
+    prefix = _PROMPT + names.escape_id(prompt_hash).encode() + _SEPARATOR
+    return _sequences(transaction, prefix, reverse=reverse, after=after)
 
 
 def time_sequences(
-    transaction: ReadTransaction, *, since_us: int | None = None, until_us: int | None = None
+    transaction: ReadTransaction,
+    *,
+    since_us: int | None = None,
+    until_us: int | None = None,
+    reverse: bool = True,
+    after: tuple[int, int] | None = None,
 ) -> Iterator[int]:
-    """Yield the sequences of runs committed in a time range, newest time first.
+    """Yield the sequences of runs committed in a time range, in the order of these times.
 
     Args:
         transaction: The snapshot.
         since_us: First microsecond since the epoch that counts; None for no bound.
         until_us: First microsecond that counts no more; None for no bound.
+        reverse: Newest time first.
+        after: Go on behind the run of this time and sequence, in the direction of the walk.
     """
-    start = None if until_us is None else _TIME + _SEQUENCE.pack(max(until_us, 0))
-    end = None if since_us is None else _TIME + _SEQUENCE.pack(max(since_us, 0))
-    for key, _ in transaction.scan(Table.CATALOG, _TIME, start=start, reverse=True):
-        if end is not None and key < end:
+    low = _TIME + _SEQUENCE.pack(max(since_us or 0, 0))
+    high = _TIME + (_GREATEST if until_us is None else _SEQUENCE.pack(max(until_us, 0)))
+    behind = None if after is None else _TIME + _SEQUENCE.pack(after[0]) + sequence_key(after[1])
+    if behind is not None and reverse:
+        high = min(high, behind)
+    start = high if reverse else max(low, behind or low)
+    for key in transaction.scan_keys(Table.CATALOG, _TIME, start=start, reverse=reverse):
+        if key < low or (key >= high and not reverse):
             return
-        yield sequence_of(key)
+        if key != behind and key < high:
+            yield sequence_of(key)
+
+
+def metric_walk(
+    transaction: ReadTransaction,
+    metric: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    reverse: bool = True,
+    after: tuple[bytes, int] | None = None,
+) -> Iterator[int]:
+    """Yield the sequences of runs by an indexed metric, greatest first unless told otherwise.
+
+    Args:
+        transaction: The snapshot.
+        metric: The metric; runs that have no number under it are not met.
+        low: Least value; None for no bound.
+        high: Greatest value; None for no bound.
+        reverse: Greatest first, and of equal ones the newest.
+        after: Go on behind the run with this value (`sortable`) and sequence, in the direction of the walk.
+    """
+    prefix = _metric_prefix(metric)
+    first = prefix if low is None else prefix + sortable(low)
+    last = prefix + (_GREATEST if high is None else sortable(high)) + _GREATEST
+    behind = None if after is None else prefix + after[0] + sequence_key(after[1])
+    start = last if reverse else first
+    if behind is not None:
+        start = min(start, behind) if reverse else max(start, behind)
+    for key in transaction.scan_keys(Table.CATALOG, prefix, start=start, reverse=reverse):
+        if not first <= key <= last:
+            return
+        if key != behind:
+            yield sequence_of(key)
 
 
 def metric_sequences(
@@ -197,8 +266,8 @@ def metric_sequences(
     In no order that counts; as keys, since a hundred thousand of them are sorted in a few milliseconds.
     """
     prefix = _metric_prefix(metric)
-    start = prefix if low is None else prefix + _sortable(low)
-    last = prefix + (_GREATEST if high is None else _sortable(high)) + _GREATEST
+    start = prefix if low is None else prefix + sortable(low)
+    last = prefix + (_GREATEST if high is None else sortable(high)) + _GREATEST
     return [key[-SEQUENCE_BYTES:] for key in transaction.keys_between(Table.CATALOG, start, last)]
 
 
@@ -322,11 +391,14 @@ def metric_keys(manifest: RunManifest, sequence: int, indexed_metrics: Iterable[
     for metric in indexed_metrics:
         _, value = predicate.look_up(metadata, metric)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            yield _metric_prefix(metric) + _sortable(value) + sequence_key(sequence)
+            yield _metric_prefix(metric) + sortable(value) + sequence_key(sequence)
 
 
-def _sortable(number: float) -> bytes:
-    """Return eight bytes that sort as the numbers do: the sign bit flipped, all bits of negatives turned."""
+def sortable(number: float) -> bytes:
+    """Return eight bytes that sort as the numbers do: the sign bit flipped, all bits of negatives turned.
+
+    A whole number counts as the double that is nearest to it.
+    """
     try:
         value = float(number) + 0.0  # which makes one zero of the two
     except OverflowError:  # a whole number beyond every double sorts with the infinities
@@ -347,9 +419,21 @@ def _content_key(correlation_id: str, content_digest: bytes) -> bytes:
     return _correlation_prefix(correlation_id) + _CONTENT_MARK + content_digest[:_CONTENT_BYTES]
 
 
-def _sequences(transaction: ReadTransaction, prefix: bytes, *, reverse: bool = True) -> Iterator[int]:
-    for key, _ in transaction.scan(Table.CATALOG, prefix, reverse=reverse):
-        yield sequence_of(key)
+def _sequences(
+    transaction: ReadTransaction, prefix: bytes, *, reverse: bool = True, after: int | None = None
+) -> Iterator[int]:
+    start = _start_behind(prefix, after, reverse=reverse)
+    if start is not None:
+        for key, _ in transaction.scan(Table.CATALOG, prefix, start=start or None, reverse=reverse):
+            yield sequence_of(key)
+
+
+def _start_behind(prefix: bytes, after: int | None, *, reverse: bool) -> bytes | None:
+    """Return where a walk over ``prefix`` and sequences begins; empty for its very end, None for nowhere."""
+    if after is None:
+        return b""
+    first = after - 1 if reverse else after + 1
+    return prefix + sequence_key(first) if first >= 0 else None
 
 
 def _optional(value: bytes | None) -> int | None:

@@ -16,12 +16,11 @@ from cas import catalog, indexes, manifest, marks, names, predicate, records, ro
 from cas.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cas.lmdbenv import ReadTransaction
     from cas.manifest import RunHead
     from cas.predicate import Predicate
-    from cas.records import Record
 
 Moment = datetime.datetime | str | float
 _MICROSECONDS: Final = 1_000_000
@@ -74,74 +73,132 @@ class Selection:
     until_us: int | None = None
     where: Predicate | None = None
 
-    def admits(self, run: RunHead) -> bool:
-        """Tell whether a run is among those asked for."""
+    @property
+    def names_a_group(self) -> bool:
+        """True when only runs under some name, or of some time, can be among those asked for."""
+        bounds = (self.workflow_id, self.task_id, self.prompt_hash, self.since_us, self.until_us)
+        return any(bound is not None for bound in bounds)
+
+    def admits_names(self, run: RunHead) -> bool:
+        """Tell whether a run is among those asked for as far as names and time tell."""
         return (
             self.workflow_id in (None, run.workflow_id)
             and self.task_id in (None, run.task_id)
             and self.prompt_hash in (None, run.prompt_hash)
             and (self.since_us is None or run.created_at_us >= self.since_us)
             and (self.until_us is None or run.created_at_us < self.until_us)
-            and (self.where is None or self.where.matches(manifest.scan_metadata(run.metadata)))
+        )
+
+    def admits(self, run: RunHead) -> bool:
+        """Tell whether a run is among those asked for."""
+        return self.admits_names(run) and (
+            self.where is None or self.where.matches(manifest.scan_metadata(run.metadata))
         )
 
 
-def list_runs(
-    transaction: ReadTransaction,
-    selection: Selection,
-    *,
-    offset: int,
-    limit: int,
-) -> list[Record]:
-    """Return run records, newest first."""
-    chosen = itertools.islice(select(transaction, selection), offset, offset + limit)
-    return [records.run_record(transaction, sequence) for sequence in chosen]
+@dataclasses.dataclass(frozen=True, slots=True)
+class Walk:
+    """In which direction runs are walked through, and behind which run the walk goes on.
+
+    Attributes:
+        ascending: Oldest first.
+        after: Sequence of the last run seen; None begins at the end.
+        after_us: Its time, in microseconds since the epoch.
+    """
+
+    ascending: bool = False
+    after: int | None = None
+    after_us: int = 0
+
+    def is_behind(self, sequence: int) -> bool:
+        """Tell whether a walk in the order of sequences has not come by there yet."""
+        return self.after is None or (sequence > self.after if self.ascending else sequence < self.after)
 
 
-def select(transaction: ReadTransaction, selection: Selection) -> Iterator[int]:
-    """Yield the sequences of the runs asked for, newest first, forgotten ones left out."""
+NEWEST_FIRST: Final = Walk()
+
+
+def select(
+    transaction: ReadTransaction, selection: Selection, walk: Walk = NEWEST_FIRST
+) -> Iterator[int]:
+    """Yield the sequences of the runs asked for in the order of their commits, forgotten ones left out.
+
+    Runs of a range of times come in the order of these, which differs after a clock was set back.
+    """
+    for sequence, head in heads(transaction, candidates(transaction, selection, walk)):
+        if selection.admits(head):
+            yield sequence
+
+
+def heads(transaction: ReadTransaction, sequences: Iterable[int]) -> Iterator[tuple[int, RunHead]]:
+    """Yield what a query looks at of each run; forgotten runs and rollbacks are left out."""
     hidden = marks.Hidden(transaction)
-    for sequence in _candidates(transaction, selection):
+    for sequence in sequences:
         if sequence not in hidden:
             head = catalog.get_head(transaction, sequence)
-            if head is not None and selection.admits(head):
-                yield sequence
+            if head is not None:
+                yield sequence, head
 
 
-def _candidates(transaction: ReadTransaction, selection: Selection) -> Iterator[int]:
-    """Yield sequences newest first from the narrowest index that holds every possible match."""
+def candidates(transaction: ReadTransaction, selection: Selection, walk: Walk) -> Iterator[int]:
+    """Yield sequences from the narrowest index that holds every possible match."""
+    after, newest = walk.after, not walk.ascending
     if selection.task_id is not None:
         # Not by branch: runs committed under an earlier branch_prefix are the same task's.
-        return catalog.task_sequences(transaction, selection.task_id, selection.workflow_id)
+        return catalog.task_sequences(
+            transaction, selection.task_id, selection.workflow_id, reverse=newest, after=after
+        )
     if selection.prompt_hash is not None:
-        return catalog.prompt_sequences(transaction, selection.prompt_hash)
-    ranges = {} if selection.where is None else predicate.bounds(selection.where)
-    indexed = [metric for metric in indexes.complete(transaction) if metric in ranges] if ranges else []
-    if indexed:
-        return _by_metric(transaction, {metric: ranges[metric] for metric in indexed})
+        return catalog.prompt_sequences(transaction, selection.prompt_hash, reverse=newest, after=after)
+    ranges = indexed_ranges(transaction, selection)
+    if ranges:
+        return _by_metric(transaction, ranges, walk)
     if selection.workflow_id is not None:
-        return catalog.workflow_sequences(transaction, selection.workflow_id)
+        return catalog.workflow_sequences(transaction, selection.workflow_id, reverse=newest, after=after)
     if selection.since_us is not None or selection.until_us is not None:
-        return catalog.time_sequences(transaction, since_us=selection.since_us, until_us=selection.until_us)
-    return catalog.iter_sequences(transaction)
+        return catalog.time_sequences(
+            transaction,
+            since_us=selection.since_us,
+            until_us=selection.until_us,
+            reverse=newest,
+            after=None if after is None else (walk.after_us, after),
+        )
+    return catalog.iter_sequences(transaction, reverse=newest, after=after)
+
+
+def indexed_ranges(
+    transaction: ReadTransaction, selection: Selection
+) -> dict[str, tuple[float | None, float | None]]:
+    """Return the ranges of metrics that every match keeps, of those metrics that have a complete index."""
+    ranges = {} if selection.where is None else predicate.bounds(selection.where)
+    complete = indexes.complete(transaction) if ranges else ()
+    return {metric: ranges[metric] for metric in complete if metric in ranges}
+
+
+def keys_in(
+    transaction: ReadTransaction, ranges: dict[str, tuple[float | None, float | None]]
+) -> set[bytes]:
+    """Return the keys (`catalog.sequence_key`) of runs that lie in every one of some ranges; at least one is given."""
+    found = [
+        set(catalog.metric_sequences(transaction, metric, low=low, high=high))
+        for metric, (low, high) in ranges.items()
+    ]
+    return set.intersection(*found)
 
 
 def _by_metric(
-    transaction: ReadTransaction, ranges: dict[str, tuple[float | None, float | None]]
+    transaction: ReadTransaction, ranges: dict[str, tuple[float | None, float | None]], walk: Walk
 ) -> Iterator[int]:
-    """Yield the newest runs as they come, as many of them may match; then those that lie in every range."""
-    lowest = None
-    for sequence in itertools.islice(catalog.iter_sequences(transaction), _LOOKED_AT_FIRST):
+    """Yield the next runs as they come, as many of them may match; then those that lie in every range."""
+    newest = not walk.ascending
+    first = catalog.iter_sequences(transaction, reverse=newest, after=walk.after)
+    for sequence in itertools.islice(first, _LOOKED_AT_FIRST):
         yield sequence
-        lowest = sequence
-    found: set[bytes] | None = None
-    for metric, (low, high) in ranges.items():
-        keys = catalog.metric_sequences(transaction, metric, low=low, high=high)
-        found = set(keys) if found is None else found.intersection(keys)
-    edge = None if lowest is None else catalog.sequence_key(lowest)
-    for key in sorted(found or (), reverse=True):
-        if edge is None or key < edge:
-            yield catalog.sequence_of(key)
+        walk = dataclasses.replace(walk, after=sequence)
+    for key in sorted(keys_in(transaction, ranges), reverse=newest):
+        sequence = catalog.sequence_of(key)
+        if walk.is_behind(sequence):
+            yield sequence
 
 
 def resolve(transaction: ReadTransaction, text: str, *, with_forgotten: bool = False) -> int:

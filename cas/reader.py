@@ -18,6 +18,7 @@ from cas import (
     manifest,
     marks,
     names,
+    ordering,
     outbox,
     predicate,
     query,
@@ -25,6 +26,7 @@ from cas import (
 )
 from cas.errors import InvalidInputError, NotFoundError, QueryError, StateError
 from cas.manifest import RunManifest
+from cas.ordering import Order
 from cas.stats import collect
 
 if TYPE_CHECKING:
@@ -76,8 +78,13 @@ class StoreReader:
         until: Moment | None = None,
         where: str | None = None,
         offset: int = 0,
+        sort: str | None = None,
+        ascending: bool = False,
+        after: str | None = None,
     ) -> list[Record]:
-        """Return runs, newest first; cost grows with ``limit``, not with the store.
+        """Return runs, newest first unless told otherwise; cost grows with ``limit``, not with the store.
+
+        By a value that has no index (``indexed_metrics``), each run that the other words leave is looked at.
 
         Args:
             workflow_id: Only runs of this workflow.
@@ -88,10 +95,16 @@ class StoreReader:
             until: Only runs committed before this time.
             where: A predicate over metrics and metadata, such as ``net_pnl > 100 and win_rate >= 0.5``.
             offset: How many matching runs to skip.
+            sort: A metric or metadata value, named as in ``where``; the greatest comes first, then texts, then runs
+                without it, equal ones newest first. None or ``time`` is the order of commits.
+            ascending: The other way round; runs without the value still come last.
+            after: Go on behind this run, such as the ``commit_sha`` of the last one of the page before. Unlike
+                ``offset``, pages stay apart while runs are added or forgotten.
 
         Raises:
             QueryError: ``where`` cannot be parsed; ``position`` says where.
-            InvalidInputError: A time or a number is out of range.
+            InvalidInputError: A time or a number is out of range, or ``after`` is a rollback.
+            NotFoundError: ``after`` points at nothing.
         """
         for name, value in (("limit", limit), ("offset", offset)):
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_LIST_LIMIT:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -111,13 +124,11 @@ class StoreReader:
             until_us=None if until is None else query.moment_us(until),
             where=parsed,
         )
+        if sort is not None and sort != ordering.BY_COMMIT:
+            names.check_id(sort, "sort")
+        order = Order(None if sort == ordering.BY_COMMIT else sort, ascending, after)
         with self.environment.read() as transaction:
-            return query.list_runs(
-                transaction,
-                selection,
-                offset=offset,
-                limit=limit,
-            )
+            return ordering.list_runs(transaction, selection, order, offset=offset, limit=limit)
 
     def get_artifact_by_correlation_id(
         self, correlation_id: str, *, revision: int | None = None

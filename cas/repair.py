@@ -44,7 +44,8 @@ def repair_catalog(environment: Environment) -> Repair:
         StorageError: The disk refused.
     """
     report = Repair()
-    position: int | None = 0
+    with environment.read() as transaction:
+        position: int | None = catalog.next_sequence(transaction)
     while position is not None:
         with environment.write() as transaction:
             position = _write_missing(transaction, position, report)
@@ -56,16 +57,32 @@ def repair_catalog(environment: Environment) -> Repair:
 
 
 def _write_missing(transaction: WriteTransaction, position: int, report: Repair) -> int | None:
-    rows = catalog.iter_rows(transaction, start=position + 1)
-    batch = [sequence for sequence, _ in itertools.islice(rows, _RUNS_PER_TRANSACTION)]
+    """Write the rows of some manifests before a sequence number; return the first one, None when there are no more.
+
+    Newest first: the first that gives a shared key is the one that belongs there, so a branch's row goes from wrong to
+    right in one step, and no writer that comes in between takes an old commit for its newest.
+    """
+    sequences = catalog.iter_sequences(transaction, after=position)
+    batch = list(itertools.islice(sequences, _RUNS_PER_TRANSACTION))
+    given: dict[int, frozenset[bytes]] = {}
     for sequence in batch:
         for key in _keys_of(transaction, sequence):
             found = _sequence_at(transaction, key)
-            is_shared = key[:1] in catalog.SHARED_FAMILIES
-            if found is None or found < sequence or (found > sequence and not is_shared):
+            is_newer = found is not None and found > sequence and key[:1] in catalog.SHARED_FAMILIES
+            if found != sequence and not (is_newer and key in _given_by(transaction, found or 0, given)):
                 transaction.put(Table.CATALOG, key, catalog.sequence_key(sequence))
                 report.written += 1
     return batch[-1] if batch else None
+
+
+def _given_by(
+    transaction: ReadTransaction, sequence: int, given: dict[int, frozenset[bytes]]
+) -> frozenset[bytes]:
+    """Return the keys that the manifest of a row's value gives, none when there is no such manifest."""
+    if sequence not in given:
+        is_there = transaction.has(Table.MANIFESTS, catalog.sequence_key(sequence))
+        given[sequence] = frozenset(_keys_of(transaction, sequence) if is_there else ())
+    return given[sequence]
 
 
 def _keys_of(transaction: ReadTransaction, sequence: int) -> Iterator[bytes]:
@@ -97,10 +114,7 @@ def _remove_strays(transaction: WriteTransaction, start: bytes, report: Repair) 
     given: dict[int, frozenset[bytes]] = {}
     for key in batch:
         sequence = _sequence_at(transaction, key)
-        if sequence is not None and sequence not in given:
-            is_there = transaction.has(Table.MANIFESTS, catalog.sequence_key(sequence))
-            given[sequence] = frozenset(_keys_of(transaction, sequence) if is_there else ())
-        if sequence is None or key not in given[sequence]:
+        if sequence is None or key not in _given_by(transaction, sequence, given):
             transaction.delete(Table.CATALOG, key)
             report.removed += 1
     return batch[-1] + b"\0" if len(batch) == _ROWS_PER_TRANSACTION else None

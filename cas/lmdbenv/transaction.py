@@ -143,11 +143,11 @@ class ReadTransaction:
     ) -> Iterator[bytes]:
         """Yield the keys from ``start`` on that begin with ``prefix``, in order, without touching the values.
 
-        Backwards from the greatest one with ``reverse``, which has no start.
+        Backwards with ``reverse``, from ``start`` down, or from the greatest one when there is no start.
         """
         with self._raw.cursor(db=self._tables[table]) as cursor:
             if reverse:
-                found = _seek_last(cursor, prefix, None)
+                found = _seek_last(cursor, prefix, start or None)
                 keys = cursor.iterprev(keys=True, values=False)
             else:
                 found = cursor.set_range(max(prefix, start)) if prefix or start else cursor.first()
