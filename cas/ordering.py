@@ -19,7 +19,7 @@ from cas.errors import InvalidInputError
 from cas.query import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cas.lmdbenv import ReadTransaction
     from cas.manifest import RunHead
@@ -70,37 +70,35 @@ def list_runs(
         InvalidInputError: It points at a rollback.
     """
     count = offset + limit
-    after = None if order.after is None else _after(transaction, order)
     if order.by is None:
-        chosen = query.select(transaction, selection, _walk(transaction, order.ascending, after))
+        chosen = query.select(transaction, selection, _walk(transaction, order))
     else:
-        chosen = _by_value(transaction, selection, order.by, order.ascending, after, count)
-    return [
-        records.run_record(transaction, sequence) for sequence in itertools.islice(chosen, offset, count)
-    ]
+        after = None if order.after is None else _placed(*_last_seen(transaction, order.after), order.by)
+        chosen = _ByValue(transaction, selection, order.by, order.ascending, after).first(count)
+    return [records.run_record(transaction, sequence) for sequence in itertools.islice(chosen, offset, count)]
 
 
-def _after(transaction: ReadTransaction, order: Order) -> Place:
-    sequence = query.resolve(transaction, order.after or "", with_forgotten=True)
+def _walk(transaction: ReadTransaction, order: Order) -> Walk:
+    if order.after is None:
+        return Walk(order.ascending)
+    head, sequence = _last_seen(transaction, order.after)
+    return Walk(order.ascending, sequence, head.created_at_us)
+
+
+def _last_seen(transaction: ReadTransaction, after: str) -> tuple[RunHead, int]:
+    sequence = query.resolve(transaction, after, with_forgotten=True)
     head = catalog.get_head(transaction, sequence)
     if head is None:
-        raise InvalidInputError(f"{order.after!r} is a rollback; a page begins behind a run", subject="after")
-    return _place(head, sequence, order.by)
+        raise InvalidInputError(f"{after!r} is a rollback; a page begins behind a run", subject="after")
+    return head, sequence
 
 
-def _walk(transaction: ReadTransaction, ascending: bool, after: Place | None) -> Walk:
-    head = None if after is None else catalog.get_head(transaction, after.sequence)
-    if after is None or head is None:
-        return Walk(ascending)
-    return Walk(ascending, after.sequence, head.created_at_us)
+def _placed(head: RunHead, sequence: int, by: str) -> Place:
+    return _place(manifest.scan_metadata(head.metadata), sequence, by)
 
 
-def _place(head: RunHead, sequence: int, by: str | None) -> Place:
-    return _placed(manifest.scan_metadata(head.metadata), sequence, by)
-
-
-def _placed(metadata: dict[str, object], sequence: int, by: str | None) -> Place:
-    _, value = (False, None) if by is None else predicate.look_up(metadata, by)
+def _place(metadata: dict[str, object], sequence: int, by: str) -> Place:
+    _, value = predicate.look_up(metadata, by)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Place(Kind.NUMBER, catalog.sortable(value), sequence)
     if isinstance(value, str):
@@ -108,84 +106,67 @@ def _placed(metadata: dict[str, object], sequence: int, by: str | None) -> Place
     return Place(Kind.NEITHER, b"", sequence)
 
 
-def _by_value(
-    transaction: ReadTransaction,
-    selection: Selection,
-    by: str,
-    ascending: bool,
-    after: Place | None,
-    count: int,
-) -> Iterator[int]:
-    """Yield sequences in the order of a value; at most ``count`` of them are asked for."""
-    if by not in indexes.complete(transaction) or selection.names_a_group:
-        found = query.candidates(transaction, selection, query.NEWEST_FIRST)
-        yield from _first_of(transaction, selection, by, ascending, after, found, count)
-        return
-    ranges = query.indexed_ranges(transaction, selection)
-    yielded_count = 0
-    if after is None or after.kind is Kind.NUMBER:
-        for sequence in _indexed(transaction, selection, ranges, by, ascending, after):
-            yield sequence
-            yielded_count += 1
-    if by in ranges or yielded_count >= count:
-        return  # whatever has no number under that name cannot match
-    with_number = set(catalog.metric_sequences(transaction, by))
-    others = (
-        sequence
-        for sequence in query.candidates(transaction, selection, query.NEWEST_FIRST)
-        if catalog.sequence_key(sequence) not in with_number
-    )
-    yield from _first_of(transaction, selection, by, ascending, after, others, count - yielded_count)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _ByValue:
+    """One list in the order of a value, in one snapshot."""
 
+    transaction: ReadTransaction
+    selection: Selection
+    by: str
+    ascending: bool
+    after: Place | None
 
-def _indexed(
-    transaction: ReadTransaction,
-    selection: Selection,
-    ranges: dict[str, tuple[float | None, float | None]],
-    by: str,
-    ascending: bool,
-    after: Place | None,
-) -> Iterator[int]:
-    """Walk the index of the value itself; ranges of other indexed metrics narrow it before a run is looked at."""
-    low, high = ranges.get(by, (None, None))
-    others = {metric: ends for metric, ends in ranges.items() if metric != by}
-    allowed = query.keys_in(transaction, others) if others else None
-    behind = None if after is None else (after.value, after.sequence)
-    walk = catalog.metric_walk(transaction, by, low=low, high=high, reverse=not ascending, after=behind)
-    narrowed = (n for n in walk if allowed is None or catalog.sequence_key(n) in allowed)
-    for sequence, head in query.heads(transaction, narrowed):
-        if selection.admits(head):
-            yield sequence
+    def first(self, count: int) -> Iterator[int]:
+        """Yield the first sequences; no more than ``count`` of them are asked for."""
+        candidates = query.candidates(self.transaction, self.selection, query.NEWEST_FIRST)
+        if self.by not in indexes.complete(self.transaction) or self.selection.names_a_group:
+            yield from self._sorted(candidates, count)
+            return
+        ranges = query.indexed_ranges(self.transaction, self.selection)
+        yielded_count = 0
+        if self.after is None or self.after.kind is Kind.NUMBER:
+            for sequence in self._indexed(ranges):
+                yield sequence
+                yielded_count += 1
+        if self.by in ranges or yielded_count >= count:
+            return  # whatever has no number under that name cannot match
+        numbers = set(catalog.metric_sequences(self.transaction, self.by))
+        others = (sequence for sequence in candidates if catalog.sequence_key(sequence) not in numbers)
+        yield from self._sorted(others, count - yielded_count)
 
+    def _indexed(self, ranges: Mapping[str, tuple[float | None, float | None]]) -> Iterator[int]:
+        """Walk the value's own index; ranges of other indexed metrics narrow it before a run is looked at."""
+        low, high = ranges.get(self.by, (None, None))
+        others = {metric: ends for metric, ends in ranges.items() if metric != self.by}
+        allowed = query.keys_in(self.transaction, others) if others else None
+        after = None if self.after is None else (self.after.value, self.after.sequence)
+        newest = not self.ascending
+        walk = catalog.metric_walk(self.transaction, self.by, low=low, high=high, reverse=newest, after=after)
+        narrowed = (number for number in walk if allowed is None or catalog.sequence_key(number) in allowed)
+        for sequence, head in query.heads(self.transaction, narrowed):
+            if self.selection.admits(head):
+                yield sequence
 
-def _first_of(
-    transaction: ReadTransaction,
-    selection: Selection,
-    by: str,
-    ascending: bool,
-    after: Place | None,
-    sequences: Iterator[int],
-    count: int,
-) -> list[int]:
-    """Return the first of some runs in the order of a value, holding no more of them than are asked for."""
+    def _sorted(self, sequences: Iterator[int], count: int) -> list[int]:
+        """Return the first of some runs, holding no more of them than are asked for."""
+        places = self._places(sequences)
+        if self.ascending:
+            return [place.sequence for place in heapq.nsmallest(count, places)]
+        greatest = heapq.nlargest(count, places, key=lambda place: (-place.kind, *place[1:]))
+        return [place.sequence for place in greatest]
 
-    def places() -> Iterator[Place]:
-        for sequence, head in query.heads(transaction, sequences):
-            if not selection.admits_names(head):
-                continue
-            metadata = manifest.scan_metadata(head.metadata)
-            if selection.where is None or selection.where.matches(metadata):
-                place = _placed(metadata, sequence, by)
-                if after is None or _is_behind(place, after, ascending=ascending):
+    def _places(self, sequences: Iterator[int]) -> Iterator[Place]:
+        where = self.selection.where
+        for sequence, head in query.heads(self.transaction, sequences):
+            if self.selection.admits_names(head):
+                metadata = manifest.scan_metadata(head.metadata)
+                place = _place(metadata, sequence, self.by)
+                if self._is_behind(place) and (where is None or where.matches(metadata)):
                     yield place
 
-    if ascending:
-        return [place.sequence for place in heapq.nsmallest(count, places())]
-    greatest = heapq.nlargest(count, places(), key=lambda place: (-place.kind, *place[1:]))
-    return [place.sequence for place in greatest]
-
-
-def _is_behind(place: Place, after: Place, *, ascending: bool) -> bool:
-    if place.kind != after.kind:
-        return place.kind > after.kind
-    return place > after if ascending else place < after
+    def _is_behind(self, place: Place) -> bool:
+        if self.after is None:
+            return True
+        if place.kind != self.after.kind:
+            return place.kind > self.after.kind
+        return place > self.after if self.ascending else place < self.after

@@ -118,9 +118,7 @@ class Walk:
 NEWEST_FIRST: Final = Walk()
 
 
-def select(
-    transaction: ReadTransaction, selection: Selection, walk: Walk = NEWEST_FIRST
-) -> Iterator[int]:
+def select(transaction: ReadTransaction, selection: Selection, walk: Walk = NEWEST_FIRST) -> Iterator[int]:
     """Yield the sequences of the runs asked for in the order of their commits, forgotten ones left out.
 
     Runs of a range of times come in the order of these, which differs after a clock was set back.
@@ -175,9 +173,7 @@ def indexed_ranges(
     return {metric: ranges[metric] for metric in complete if metric in ranges}
 
 
-def keys_in(
-    transaction: ReadTransaction, ranges: dict[str, tuple[float | None, float | None]]
-) -> set[bytes]:
+def keys_in(transaction: ReadTransaction, ranges: dict[str, tuple[float | None, float | None]]) -> set[bytes]:
     """Return the keys (`catalog.sequence_key`) of runs that lie in every one of some ranges; at least one is given."""
     found = [
         set(catalog.metric_sequences(transaction, metric, low=low, high=high))

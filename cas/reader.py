@@ -67,7 +67,7 @@ class StoreReader:
         if self._closed:
             raise StateError("the store is closed", hint="Open a new ArtifactStore.")
 
-    def list_artifacts(
+    def list_artifacts(  # noqa: PLR0913  each narrows or orders the list, and all but two are keywords
         self,
         workflow_id: str | None = None,
         limit: int = 50,

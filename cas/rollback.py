@@ -19,6 +19,7 @@ from cas.manifest import MANIFEST_FORMAT, BaseEntry, ManifestRow, RollbackManife
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cas.certificate import Certificate
     from cas.config import ArtifactStoreConfig
     from cas.gitreader import BranchTip, GitReader
     from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
@@ -39,15 +40,16 @@ class Base:
     artifact_root: bytes | None = None
 
 
+NO_BASE: Final = Base(head=None, parent=None)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
-    """The state to go back to: a tag, its run, the tree of its artifact root, and how many files were re-read."""
+    """The state to go back to: a tag, its commit, and the tree of its artifact root, whose files were all read."""
 
     tag: str
     commit_oid: bytes
     artifact_root: bytes
-    file_count: int
-    file_bytes: int
 
 
 def find_target(environment: Environment, tag: str) -> Target:
@@ -69,13 +71,7 @@ def find_target(environment: Environment, tag: str) -> Target:
             )
         for _ in blobs.iter_content(environment, blob):
             continue  # the iterator checks the digest as it ends
-    return Target(
-        tag=tag,
-        commit_oid=row.commit_oid,
-        artifact_root=tree.artifact_root,
-        file_count=len(run.files),
-        file_bytes=sum(entry.size_bytes for entry in run.files),
-    )
+    return Target(tag=tag, commit_oid=row.commit_oid, artifact_root=tree.artifact_root)
 
 
 def find_tag(transaction: ReadTransaction, tag: str) -> int:
@@ -179,19 +175,30 @@ def find_base(
     find_reader: Callable[[], GitReader | None],
     branch: str,
     object_format: str,
+    *,
+    is_new: bool = True,
 ) -> Base:
     """Return what a branch holds now, from the store, or from git when git knows more.
 
     The store's head counts while an export of it is pending. Once nothing is pending, a branch outside the store's own
     prefix may have been moved on by people, so git's tip is read and becomes the parent.
 
+    Args:
+        environment: The open store.
+        config: The store's settings.
+        find_reader: Gives what reads git, and is called only when git has to be asked.
+        branch: The branch.
+        object_format: The store's id format.
+        is_new: Whether a branch that is not there is about to be made, and so needs a name that can stand.
+
     Raises:
+        InvalidNameError: A new branch could not stand beside another one.
         GitCommandFailedError: git has to be asked and cannot be.
         ConflictError: The repository uses another object format.
     """
     with environment.read() as transaction:
         base = stored_base(transaction, branch)
-        if base.head is None:
+        if base.head is None and is_new:
             check_new_branch(transaction, branch, config.branch_prefix)
         own = branch.startswith(f"{config.branch_prefix}/")
         pending = base.head is not None and outbox.get_receipt(transaction, base.head) is None
@@ -217,8 +224,11 @@ def find_base(
 def stored_base(transaction: ReadTransaction, branch: str) -> Base:
     """Return what the store knows a branch to hold; an empty base for a branch it does not know."""
     head = catalog.branch_head(transaction, branch)
-    if head is None:
-        return Base(head=None, parent=None)
+    return NO_BASE if head is None else base_at(transaction, head)
+
+
+def base_at(transaction: ReadTransaction, head: int) -> Base:
+    """Return what a branch holds whose newest commit is the manifest ``head``."""
     loaded, row = records.load(transaction, head)
     if isinstance(loaded, RunManifest):
         outer, inner = gitform.kept_entries(loaded)
@@ -314,19 +324,15 @@ def prepare(
     return PreparedRollback(draft=draft, base=base, signer=signer)
 
 
-def result(commit_oid: bytes, branch: str, target: Target, *, created: bool) -> dict[str, object]:
+def result(branch: str, target: Target, certificate: Certificate, *, created: bool) -> dict[str, object]:
     """Return what ``revert_to_tag`` returns: the commit the branch now ends in, and the proof of what it holds."""
+    proof = certificate.as_dict()
     return {
         "success": True,
-        "commit_sha": commit_oid.hex(),
+        "commit_sha": proof["commit_sha"],
         "reverted_to": target.tag,
         "branch": branch,
         "error": None,
         "created": created,
-        "certificate": {
-            "artifact_root": target.artifact_root.hex(),
-            "source_commit": target.commit_oid.hex(),
-            "files": target.file_count,
-            "bytes": target.file_bytes,
-        },
+        "certificate": proof,
     }

@@ -21,7 +21,6 @@ from cas import (
     purge,
     records,
     rescan,
-    rollback,
 )
 from cas.artifactwriter import ArtifactWriter
 from cas.config import ArtifactStoreConfig
@@ -33,17 +32,14 @@ from cas.errors import (
     StateError,
     StorageError,
 )
-from cas.gitreader import find_git_reader
-from cas.groupcommit import group_commit_of
-from cas.keeper import StoreKeeper
 from cas.lmdbenv import DATA_FILE, close_environment, create_environment, open_environment
 from cas.meta import new_meta, read_meta
+from cas.reverter import BranchReverter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from cas.config import ObjectFormat
     from cas.gitreader import GitReader
     from cas.groupcommit import GroupCommit
     from cas.intake import Files, RunArguments
@@ -53,7 +49,7 @@ if TYPE_CHECKING:
     from cas.secretscan import SecretScanner
 
 
-class ArtifactStore(StoreKeeper):
+class ArtifactStore(BranchReverter):
     """A content-addressed store of backtest runs whose git commit ids are known at once.
 
     Thread-safe. May be used by many processes at once, each with an object of its own; an object inherited through
@@ -109,16 +105,6 @@ class ArtifactStore(StoreKeeper):
         """Make indexes that the configuration asks for; one that cannot be made now is only missed by queries."""
         with contextlib.suppress(StorageError):
             indexes.ensure(self._environment, self.config.indexed_metrics)
-
-    @property
-    def object_format(self) -> ObjectFormat:
-        """Id format of this store's commits, fixed when it was created."""
-        return self.meta.object_format
-
-    @property
-    def commit_queue(self) -> GroupCommit:
-        """The queue that joins this process's commits into shared transactions."""
-        return group_commit_of(self.environment, commit.decode_relayed)
 
     def warm_up(self) -> None:
         """Compile the secret rules now (about 0.1 s, once per process) instead of during the first commits."""
@@ -368,74 +354,6 @@ class ArtifactStore(StoreKeeper):
             correlation_id=names.check_id(correlation_id, "correlation_id"),
             prompt_hash=None if prompt_hash is None else names.check_id(prompt_hash, "prompt_hash"),
         )
-
-    def revert_to_tag(self, tag: str, target_branch: str = "main", *, reason: str | None = None) -> Record:
-        """Make a branch's artifact root (``Backtest/codes/``) equal to a tag's by a new commit.
-
-        History is never rewritten and every other path of the branch stays. The branch may be the store's own, one
-        that only the git repository knows (its tip is read once), or new. The commit is durable and its id known on
-        return; git gets it with the next export. A branch that holds the state already gets no new commit.
-
-        Args:
-            tag: A correlation or prompt tag of this store.
-            target_branch: The branch to move forward.
-            reason: Kept in the history and the commit message.
-
-        Returns:
-            ``success, commit_sha, reverted_to, branch, error, created, certificate``; the certificate counts the files
-            and bytes that were read back and matched, and names the tree that tag and branch now share.
-
-        Raises:
-            NotFoundError: No such tag; near matches are in the hint.
-            IntegrityError: The tag's content is damaged; the branch is unchanged.
-            ConflictError: The git repository uses another object format.
-            GitCommandFailedError: git had to be asked for a branch that only it can know, and failed.
-        """
-        try:
-            return self._revert(tag, target_branch, reason)
-        except SecretDetectedError:
-            raise
-        except ArtifactStoreError as error:
-            if self.config.raise_errors:
-                raise
-            return {
-                "success": False,
-                "commit_sha": None,
-                "reverted_to": None,
-                "branch": target_branch,
-                "error": error.message,
-            }
-
-    def _revert(self, tag: object, target_branch: object, reason: str | None) -> Record:
-        self._check_open()
-        branch = names.check_branch_name(target_branch)
-        target = rollback.find_target(self._environment, names.check_id(tag, "tag"))
-        rollback.check_reason(reason)
-        self._refuse_secrets("reason", reason)
-        while True:
-            base = rollback.find_base(
-                self._environment, self.config, self._find_git_reader, branch, self.object_format
-            )
-            if base.artifact_root == target.artifact_root and base.parent is not None:
-                return rollback.result(base.parent, branch, target, created=False)
-            prepared = rollback.prepare(
-                target,
-                base,
-                self.config,
-                branch=branch,
-                object_format=self.object_format,
-                created_at_us=self.now_us(),
-                reason=reason,
-                signer=self._signer,
-            )
-            sequence = self.commit_queue.run(prepared.apply)
-            if sequence is not None:
-                with self._environment.read() as transaction:
-                    _, row = records.load(transaction, sequence)
-                return rollback.result(row.commit_oid, branch, target, created=True)
-
-    def _find_git_reader(self) -> GitReader | None:
-        return self._git_reader or find_git_reader(self.config)
 
     def scan_all(
         self, *, fresh: bool = False, progress: Callable[[str, int, int], None] | None = None

@@ -60,7 +60,11 @@ EXIT_CODES: Final = (
         "lease-held",
         "Another process is at work on this store or has it open; try again, or give --lock-wait.",
     ),
-    ExitCode(CHECK_FAILED, "check-failed", "`cas doctor` found something that does not work."),
+    ExitCode(
+        CHECK_FAILED,
+        "check-failed",
+        "`cas doctor` found something that does not work, or a branch does not hold the tag that was asked for.",
+    ),
     ExitCode(ALERT_INFO, "alert-info", "`cas alerts`: a secret was detected or a rollback performed."),
     ExitCode(ALERT_WARNING, "alert-warning", "`cas alerts`: too many pushes failed."),
     ExitCode(ALERT_CRITICAL, "alert-critical", "`cas alerts`: too many commits failed."),

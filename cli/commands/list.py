@@ -1,4 +1,4 @@
-"""``cas list``: runs, newest first.
+"""``cas list``: runs, newest first or in another order.
 
 Invariant: shows what the library lists, one row per run; nothing is computed here.
 """
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from cli.completion import complete_workflow
+from cli.completion import complete_ref, complete_workflow
 from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
 
@@ -30,10 +30,11 @@ _METRIC_COUNT: Final = 4  # more columns push the names off an ordinary terminal
         "cas list",
         "cas list --workflow wf_rsi --limit 5",
         'cas list --where "net_pnl > 100 and win_rate >= 0.5"',
+        "cas list --sort sharpe --limit 10",
         "cas list --since 2026-01-31 --json",
     ),
 )
-def list_runs(
+def list_runs(  # noqa: PLR0913, PLR0917  each is an option
     ctx: typer.Context,
     workflow: Annotated[
         str | None,
@@ -67,8 +68,26 @@ def list_runs(
             help="Comparisons of metrics and metadata (< <= = != >= > ~) joined by and, or, not.",
         ),
     ] = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort", "-s", metavar="time|METRIC", help="By commit time, or by any metric or metadata value."
+        ),
+    ] = "time",
+    ascending: Annotated[
+        bool, typer.Option("--ascending", help="Oldest or least first; runs without the value stay last.")
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, metavar="N", help="Most runs to list.")] = 50,
     offset: Annotated[int, typer.Option("--offset", min=0, metavar="N", help="Runs to skip first.")] = 0,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after",
+            metavar="REF",
+            help="Go on behind this run; unlike --offset, pages stay apart while runs are added.",
+            autocompletion=complete_ref,
+        ),
+    ] = None,
 ) -> None:
     """List runs, newest first.
 
@@ -76,6 +95,8 @@ def list_runs(
     and how far its export is: queued, exported, pushed or parked. On a narrow terminal metrics go first; --json has
     everything.
     """
+    from cli.figures import short_oid
+
     session = ctx.ensure_object(Session)
     with session.open_for_reading() as store:
         # One more than asked for tells whether there are others.
@@ -88,32 +109,40 @@ def list_runs(
             until=until,
             where=where,
             offset=offset,
+            sort=sort,
+            ascending=ascending,
+            after=after,
         )
     runs, more = found[:limit], len(found) > limit
     if session.as_json:
         document = {"runs": runs, "count": len(runs), "limit": limit, "offset": offset, "more": more}
+        document["next"] = runs[-1]["commit_sha"] if more and runs else None
         session.output.document(document)
     elif runs:
-        show_runs(session.output, runs)
+        show_runs(session.output, runs, sorted_by=None if sort == "time" else sort)
         if more:
-            session.output.note(f"There are more: --offset {offset + limit}, or a greater --limit.")
+            last = short_oid(runs[-1]["commit_sha"])
+            session.output.note(
+                f"There are more: --after {last}, --offset {offset + limit} or a greater --limit."
+            )
     else:
         session.output.note("No runs match." if _filtered(ctx) else "No runs yet: `cas commit` stores one.")
 
 
 def _filtered(ctx: typer.Context) -> bool:
     return any(
-        ctx.params[name] for name in ("workflow", "task", "prompt", "since", "until", "where", "offset")
+        ctx.params[name]
+        for name in ("workflow", "task", "prompt", "since", "until", "where", "offset", "after")
     )
 
 
-def show_runs(output: Output, runs: Sequence[Record]) -> None:
-    """Write a table of runs."""
+def show_runs(output: Output, runs: Sequence[Record], *, sorted_by: str | None = None) -> None:
+    """Write a table of runs; a metric that they are sorted by is among the columns."""
     from cli.figures import metric_text, metrics_of, time_text, whole_of
     from cli.output import Column
     from cli.shown import state_cell
 
-    metrics = _common_metrics(runs)
+    metrics = _common_metrics(runs, sorted_by)
     columns = [
         Column("WHEN (UTC)", keep=2),
         Column("CORRELATION ID", least=24),
@@ -145,8 +174,11 @@ def name_cell(name: object) -> Cell:
     return Cell(str(name), "name")
 
 
-def _common_metrics(runs: Sequence[Record]) -> list[str]:
-    """Return the metrics that most of these runs have, as many as fit a screen, in the order they were given."""
+def _common_metrics(runs: Sequence[Record], sorted_by: str | None) -> list[str]:
+    """Return the metrics that most of these runs have, as many as fit a screen, in the order they were given.
+
+    One that they are sorted by comes first, however few have it.
+    """
     from cli.figures import metrics_of
 
     counts: dict[str, int] = {}
@@ -154,5 +186,5 @@ def _common_metrics(runs: Sequence[Record]) -> list[str]:
         for name, value in metrics_of(run).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 counts[name] = counts.get(name, 0) + 1
-    best = sorted(counts, key=lambda name: -counts[name])[:_METRIC_COUNT]
-    return [name for name in counts if name in best]
+    best = sorted(counts, key=lambda name: (name != sorted_by, -counts[name]))[:_METRIC_COUNT]
+    return sorted((name for name in counts if name in best), key=lambda name: name != sorted_by)

@@ -42,10 +42,11 @@ def revert(
     """Take a branch back to a tag by a new commit.
 
     The folder Backtest/codes/ of the branch becomes the tag's exactly; every other path stays, and history is not
-    rewritten. Each file of the tag is read back against its digest first. The commit is durable and its id known at
-    once; `cas export` brings it into git. A branch that holds the state already gets no new commit.
+    rewritten. Each file of the tag is read back against its digest first, and hashed again once the branch has moved,
+    which `cas verify --rollback` does at any later time. The commit is durable and its id known at once; `cas export`
+    brings it into git. A branch that holds the state already gets no new commit.
     """
-    from cli.figures import count_text, mapping_of, size_text, whole_of
+    from cli.figures import count_text, list_of, mapping_of, size_text, whole_of
     from cli.output import Cell
 
     session = ctx.ensure_object(Session)
@@ -64,7 +65,13 @@ def revert(
             ("branch", Cell(branch, "name")),
             ("went back to", tag),
             ("commit", Cell(str(result["commit_sha"]), "name")),
-            ("read back", f"{count_text(count, 'file')}, {size_text(size_bytes)}, all matched"),
+            (
+                "hashed again",
+                f"{count_text(count, 'file')}, {size_text(size_bytes)}"
+                + (", all matched" if certificate["ok"] else ""),
+            ),
         ]
     )
+    for text in (*list_of(certificate["damage"]), *list_of(certificate["differences"])):
+        session.output.warn(str(text))
     session.output.note("next: cas export")

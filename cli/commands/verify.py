@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import failures
+from cli.completion import complete_branch, complete_tag
 from cli.quantities import parse_duration, parse_share
 from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
@@ -36,6 +37,7 @@ app = new_verb("verify")
         "cas verify --full",
         "cas verify --sample 5% --max-duration 60s",
         "cas verify --heal --from /mnt/backup/cas-2026-01-31",
+        "cas verify --rollback corr_abc123 --branch main",
     ),
 )
 def verify(
@@ -76,12 +78,34 @@ def verify(
         list[Path] | None,
         typer.Option("--from", metavar="DIR", help="With --heal: a backup or another store. Repeatable."),
     ] = None,
+    rollback: Annotated[
+        str | None,
+        typer.Option(
+            "--rollback",
+            metavar="TAG",
+            help="Only this: does --branch hold exactly what the tag does? All of it is hashed again.",
+            autocompletion=complete_tag,
+        ),
+    ] = None,
+    branch: Annotated[
+        str | None,
+        typer.Option(
+            "--branch",
+            "-b",
+            metavar="NAME",
+            help="With --rollback: the branch.  [default: main]",
+            autocompletion=complete_branch,
+        ),
+    ] = None,
 ) -> None:
     """Check that the store holds what it acknowledged.
 
     Every stored file is read and compared with its digest and its git id, every run with the commit id it promised, and
     every name with what it points at. Commits and exports may go on meanwhile. Damage ends with exit code 7 and names
     the runs it touches. Whether git holds the same is checked by `cas export verify`.
+
+    With --rollback, one rollback is proved: the tag's files are hashed again, and compared with what the branch holds
+    now. Another state there, such as a later commit, ends with exit code 11.
     """
     session = ctx.ensure_object(Session)
     if (full or heal) and (sample < 1 or max_duration is not None):
@@ -90,6 +114,13 @@ def verify(
         )
     if copies and not heal:
         raise typer.BadParameter("--from belongs to --heal")
+    if branch is not None and rollback is None:
+        raise typer.BadParameter("--branch belongs to --rollback")
+    if rollback is not None:
+        if full or heal or sample < 1 or max_duration is not None:
+            raise typer.BadParameter("--rollback is a check of its own; leave out the other options")
+        _verify_rollback(session, rollback, branch or "main")
+        return
     healing = _heal(session, copies or [], threads) if heal else None
     with session.open_for_reading() as store:
         if full:
@@ -108,6 +139,33 @@ def verify(
         _show(session.output, report, suspect=suspect)
     if not report.ok:
         raise typer.Exit(failures.DAMAGED)
+
+
+def _verify_rollback(session: Session, tag: str, branch: str) -> None:
+    from cli.figures import count_text, size_text
+    from cli.output import Cell
+
+    with session.open_for_reading() as store:
+        certificate = store.verify_rollback(tag, branch)
+    if session.as_json:
+        session.output.document(certificate.as_dict())
+    elif certificate.ok:
+        read = f"{count_text(certificate.file_count, 'file')}, {size_text(certificate.byte_count)}"
+        session.output.line(Cell("ok: ", "good"), f"{branch} holds exactly {tag} ({read}, all hashed again)")
+        session.output.fields(
+            [
+                ("commit", Cell(certificate.commit_oid.hex() if certificate.commit_oid else "", "name")),
+                ("artifact root", certificate.artifact_root.hex()),
+                ("known from", certificate.read_from),
+            ]
+        )
+    else:
+        for text in certificate.damage:
+            session.output.line(Cell("damaged: ", "bad"), text)
+        for text in certificate.differences:
+            session.output.line(Cell("differs: ", "warn"), text)
+    if not certificate.ok:
+        raise typer.Exit(failures.DAMAGED if certificate.damage else failures.CHECK_FAILED)
 
 
 def _heal(session: Session, copies: Sequence[Path], threads: int | None) -> Healing:

@@ -45,6 +45,10 @@ def test_list_shows_newest_first_with_metrics_and_state(store, runs):
         (("--until", "2026-01-01T00:02:00Z"), ["run0"]),
         (("--limit", "2", "--offset", "1"), ["run3", "run2"]),
         (("--limit", "0"), []),
+        (("--sort", "net_pnl", "--limit", "2"), ["run4", "run3"]),
+        (("--sort", "net_pnl", "--ascending", "--where", "net_pnl > 0", "--limit", "2"), ["run1", "run2"]),
+        (("--sort", "time", "--ascending", "--after", "run2"), ["run3", "run4"]),
+        (("--sort", "net_pnl", "--after", "run2"), ["run1", "run0"]),
     ],
 )
 def test_list_filter_keeps_what_fits(store, runs, words, expected):
@@ -55,6 +59,29 @@ def test_list_json_says_whether_there_are_more(store, runs):
     assert store.ok("list", "--limit", "5", "--json").json["more"] is False
     document = store.ok("list", "--limit", "2", "--json").json
     assert (document["more"], document["count"], document["limit"], document["offset"]) == (True, 2, 2, 0)
+
+
+def test_list_json_gives_the_beginning_of_the_next_page(store, runs):
+    seen, words = [], ()
+    while True:
+        ended = store.ok("list", "--sort", "net_pnl", "--limit", "2", "--json", *words)
+        seen += ids(ended)
+        if ended.json["next"] is None:
+            break
+        words = ("--after", ended.json["next"])
+    assert seen == ["run4", "run3", "run2", "run1", "run0"]
+
+
+def test_list_shows_the_metric_it_is_sorted_by(store, commit, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    common = [word for name in "abcd" for word in ("--set", f"test_metrics.{name}=1")]
+    commit("one", *common, content="1\n")
+    commit("two", *common, "--set", "test_metrics.rare=7", content="2\n")
+    assert "rare" not in store.ok("list").out
+    heading, first, second = store.ok("list", "--sort", "rare").out.splitlines()
+    assert heading.split()[6] == "rare"
+    assert first.split()[2] == "two"
+    assert second.split()[2] == "one"
 
 
 def test_list_more_than_the_limit_says_how_to_go_on(store, runs):

@@ -120,3 +120,38 @@ def test_verify_part_of_a_store_is_accepted(store, commit, words):
 )
 def test_verify_unusable_quantity_is_a_usage_error(store, words):
     assert store("verify", *words).code == 2
+
+
+def test_verify_rollback_proves_what_the_branch_holds(store, commit):
+    commit("one")
+    commit("two", content="2\n")
+    made = store.ok("revert", "corr_one", "--json").json
+    ended = store.ok("verify", "--rollback", "corr_one")
+    assert ended.out.startswith("ok: main holds exactly corr_one (2 files")
+    assert made["commit_sha"] in ended.out
+    assert store.ok("verify", "--rollback", "corr_one", "--json").json == made["certificate"]
+
+
+def test_verify_rollback_of_a_branch_that_went_on_ends_with_its_code(store, commit):
+    commit("one")
+    commit("two", content="2\n")
+    store.ok("revert", "corr_one")
+    store.ok("revert", "corr_two")
+    ended = store("verify", "--rollback", "corr_one", "--branch", "main")
+    assert ended.code == 11
+    assert "taken back to corr_two" in ended.out
+    assert store("verify", "--rollback", "corr_one", "-b", "nowhere").code == 11
+    assert store("verify", "--rollback", "corr_none").code == 3
+
+
+def test_verify_rollback_over_damage_ends_as_damage(damaged):
+    ended = damaged("verify", "--rollback", "corr_abc123", "--branch", "ai/generated/wf_rsi/t1", "--json")
+    assert ended.code == 7
+    assert ended.json["damage"]
+
+
+@pytest.mark.parametrize(
+    "words", [("--branch", "main"), ("--rollback", "t", "--full"), ("--rollback", "t", "--sample", "5%")]
+)
+def test_verify_rollback_with_other_options_is_a_usage_error(store, words):
+    assert store("verify", *words).code == 2

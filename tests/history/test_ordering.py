@@ -99,7 +99,12 @@ def test_sorted_list_is_the_plain_order_whole_and_in_pages(
         assert seen == wanted[: 4 * size]
 
 
-@given(selection=SELECTIONS, ascending=st.booleans(), size=st.integers(1, 4), sort=st.sampled_from([None, "time"]))
+@given(
+    selection=SELECTIONS,
+    ascending=st.booleans(),
+    size=st.integers(1, 4),
+    sort=st.sampled_from([None, "time"]),
+)
 def test_list_by_commit_in_either_direction_and_in_pages(pair, selection, ascending, size, sort):
     add(pair, {"test_metrics": {"m": 1}})
     for store in pair:
