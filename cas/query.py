@@ -175,11 +175,11 @@ def indexed_ranges(
 
 def keys_in(transaction: ReadTransaction, ranges: dict[str, tuple[float | None, float | None]]) -> set[bytes]:
     """Return the keys (`catalog.sequence_key`) of runs that lie in every one of some ranges; at least one is given."""
-    found = [
-        set(catalog.metric_sequences(transaction, metric, low=low, high=high))
-        for metric, (low, high) in ranges.items()
-    ]
-    return set.intersection(*found)
+    found: set[bytes] | None = None
+    for metric, (low, high) in ranges.items():
+        keys = catalog.metric_sequences(transaction, metric, low=low, high=high)
+        found = set(keys) if found is None else found.intersection(keys)
+    return found or set()
 
 
 def _by_metric(

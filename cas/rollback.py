@@ -12,7 +12,7 @@ import difflib
 import itertools
 from typing import TYPE_CHECKING, Final
 
-from cas import blobs, catalog, gitform, manifest, marks, metrics, names, outbox, records
+from cas import blobs, catalog, gitform, manifest, marks, metrics, names, outbox, records, soundness
 from cas.errors import ConflictError, IntegrityError, InvalidInputError, InvalidNameError, NotFoundError
 from cas.manifest import MANIFEST_FORMAT, BaseEntry, ManifestRow, RollbackManifest, RunManifest
 
@@ -53,7 +53,7 @@ class Target:
 
 
 def find_target(environment: Environment, tag: str) -> Target:
-    """Return the state a tag names, after reading every blob of it against its digest.
+    """Return the state a tag names, after reading every blob of it: stored stream, digest and git oid.
 
     Raises:
         NotFoundError: There is no such tag; near matches are in the hint.
@@ -69,8 +69,10 @@ def find_target(environment: Environment, tag: str) -> Target:
             raise IntegrityError(
                 f"file {entry.name!r} of {tag} does not match its manifest", subject=entry.name
             )
-        for _ in blobs.iter_content(environment, blob):
-            continue  # the iterator checks the digest as it ends
+        verdict = soundness.judge(environment, entry.digest)
+        if verdict is None or verdict.fault is not None:
+            fault = "was removed" if verdict is None else verdict.fault
+            raise IntegrityError(f"file {entry.name!r} of {tag} is damaged: {fault}", subject=entry.name)
     return Target(tag=tag, commit_oid=row.commit_oid, artifact_root=tree.artifact_root)
 
 
@@ -275,7 +277,12 @@ class PreparedRollback:
 
         Returns:
             The sequence of its manifest, or None when the branch moved since the base was read: read it again.
+
+        Raises:
+            NotFoundError: The tag's run was forgotten since its files were read.
+            IntegrityError: A file of it was removed or quarantined since.
         """
+        _check_whole(transaction, self.draft.tag)
         if catalog.branch_head(transaction, self.draft.branch) != self.base.head:
             return None
         tree = gitform.tree_form(self.draft)
@@ -292,6 +299,14 @@ class PreparedRollback:
         outbox.enqueue(transaction, sequence)
         metrics.add(transaction, self.draft.created_at_us, {"rollbacks": 1})
         return sequence
+
+
+def _check_whole(transaction: ReadTransaction, tag: str) -> None:
+    """Make sure that what was read before the write transaction is still there."""
+    run, _ = records.load_run(transaction, find_tag(transaction, tag))
+    for entry in run.files:
+        if blobs.require(transaction, entry.digest).is_quarantined:
+            raise IntegrityError(f"file {entry.name!r} of {tag} is damaged", subject=entry.name)
 
 
 def prepare(

@@ -11,9 +11,13 @@ from __future__ import annotations
 from cas.testing.clock import SimulatedClock
 from cas.testing.faults import (
     SimulatedCrash,
+    crash_at_flush,
+    crash_at_rename,
     crash_at_transaction,
+    damage_stream,
     damaged_stream,
     failing_disk,
+    failing_files,
     full_disk,
 )
 from cas.testing.machine import NoGitBranches, RollbackMachine, rollback_test_case
@@ -28,9 +32,13 @@ __all__ = [
     "SimulatedCrash",
     "StoreModel",
     "StoredRun",
+    "crash_at_flush",
+    "crash_at_rename",
     "crash_at_transaction",
+    "damage_stream",
     "damaged_stream",
     "failing_disk",
+    "failing_files",
     "full_disk",
     "rollback_test_case",
 ]

@@ -1,7 +1,9 @@
 """Faults put around a store from outside: crashes, a full disk, a failing disk, damaged bytes.
 
-Invariant: the product knows nothing of them. A fault is a wrapper around the one method through which all transactions
-go, and is gone when its block ends. Nothing here may be used on a store that somebody needs.
+Invariant: the product knows nothing of them. A fault is a wrapper around calls that exist anyway, such as the one
+method through which all transactions go, or ``os.rename``; it is gone when its block ends. A simulated crash still lets
+clean-up code of the product run, which a kill does not; the project's own suite kills real processes as well. Nothing
+here may be used on a store that somebody needs.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ import contextlib
 import dataclasses
 import errno
 import os
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from cas import blobs
 from cas.lmdbenv import Table
 
 if TYPE_CHECKING:
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from cas.lmdbenv import WriteTransaction
 
 When = Literal["before", "after"]
+_RENAMES: Final = ("rename", "replace", "link")
+_FLUSHES: Final = ("fsync", "fdatasync")
 
 
 class SimulatedCrash(BaseException):
@@ -58,13 +64,132 @@ def crash_at_transaction(
         The countdown, which tells whether the crash came.
     """
     countdown = Countdown(after_count)
+    crash = crash_when(countdown, when)
+    with _wrapped_transactions(store, lambda: crash("before"), lambda: crash("after")):
+        yield countdown
+
+
+def crash_when(countdown: Countdown, when: When) -> Callable[[When], None]:
+    """Return what ends the "process" at the due moment, and at every later one as long as it is not restarted."""
 
     def crash(moment: When) -> None:
         if countdown.has_struck or (moment == when and countdown.strikes()):
             raise SimulatedCrash
 
-    with _wrapped_transactions(store, lambda: crash("before"), lambda: crash("after")):
+    return crash
+
+
+@contextlib.contextmanager
+def wrapped_call(
+    owner: object,
+    name: str,
+    *,
+    before: Callable[[], None],
+    after: Callable[[], None],
+    applies: Callable[[tuple[Any, ...]], bool] = lambda _: True,
+) -> Generator[None]:
+    """Put something around each call of a function or method, for the length of the block.
+
+    Args:
+        owner: Module or class that has it.
+        name: Its name there.
+        before: Called before each call; what it raises takes the call's place.
+        after: Called after each call that returned; what it raises takes the answer's place.
+        applies: Tells by the arguments whether a call counts.
+    """
+    real: Any = getattr(owner, name)
+
+    def call(*words: Any, **settings: Any) -> Any:  # noqa: ANN401  whatever the wrapped one takes and gives
+        if not applies(words):
+            return real(*words, **settings)
+        before()
+        answer = real(*words, **settings)
+        after()
+        return answer
+
+    setattr(owner, name, call)
+    try:
+        yield
+    finally:
+        setattr(owner, name, real)
+
+
+@contextlib.contextmanager
+def crash_at_rename(folder: Path, after_count: int = 0, *, when: When = "before") -> Generator[Countdown]:
+    """Let the process "end" where a file gets its name: at a rename or link to a path below a folder.
+
+    Args:
+        folder: Only names below it count, such as the store's or the repository's.
+        after_count: How many still go through before.
+        when: ``before`` the rename, or ``after`` it.
+    """
+    countdown = Countdown(after_count)
+    crash = crash_when(countdown, when)
+    with _wrapped_files(_RENAMES, folder, lambda: crash("before"), lambda: crash("after")):
         yield countdown
+
+
+@contextlib.contextmanager
+def crash_at_flush(folder: Path, after_count: int = 0, *, when: When = "before") -> Generator[Countdown]:
+    """Let the process "end" where a file or folder below a folder is synced.
+
+    The database syncs itself; its flushes are those of `crash_at_transaction`.
+
+    Args:
+        folder: Only files below it count.
+        after_count: How many flushes still go through before.
+        when: ``before`` the flush, or ``after`` it.
+    """
+    countdown = Countdown(after_count)
+    crash = crash_when(countdown, when)
+    with _wrapped_files(_FLUSHES, folder, lambda: crash("before"), lambda: crash("after")):
+        yield countdown
+
+
+@contextlib.contextmanager
+def failing_files(
+    folder: Path, after_count: int = 0, *, errno_value: int = errno.EIO
+) -> Generator[Countdown]:
+    """Let every rename and every flush below a folder fail, after some that go through.
+
+    Args:
+        folder: Only files below it count, such as the repository's.
+        after_count: How many still go through before.
+        errno_value: What the system says, such as ``errno.EIO``, ``errno.ENOSPC`` or ``errno.EROFS``.
+    """
+    countdown = Countdown(after_count)
+
+    def fail() -> None:
+        if countdown.strikes():
+            raise OSError(errno_value, os.strerror(errno_value))
+
+    with _wrapped_files((*_RENAMES, *_FLUSHES), folder, fail, lambda: None):
+        yield countdown
+
+
+@contextlib.contextmanager
+def _wrapped_files(
+    names: tuple[str, ...], folder: Path, before: Callable[[], None], after: Callable[[], None]
+) -> Generator[None]:
+    root = os.path.realpath(folder)
+
+    def applies(words: tuple[Any, ...]) -> bool:
+        path = os.path.realpath(_path_of(words[-1]))
+        return path == root or path.startswith(root + os.sep)
+
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            if hasattr(os, name):  # not every system has fdatasync
+                stack.enter_context(wrapped_call(os, name, before=before, after=after, applies=applies))
+        yield
+
+
+def _path_of(target: int | str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return the path of an open file, or the path that was given; a relative one counts from the current folder."""
+    if not isinstance(target, int):
+        return target
+    link = Path(f"/proc/self/fd/{target}")
+    return link.readlink() if link.is_symlink() else os.curdir
 
 
 @contextlib.contextmanager
@@ -118,33 +243,47 @@ def _wrapped_transactions(
 
 @contextlib.contextmanager
 def damaged_stream(store: ArtifactStore, position: int = 0) -> Generator[bool]:
-    """Flip one bit of one stored stream for the length of the block.
+    """Flip one bit of one blob's stored stream for the length of the block.
 
     Args:
         store: An open store.
-        position: Which byte, counted over all streams and taken modulo their length.
+        position: Which byte, counted over the streams of all blobs and taken modulo their length.
 
     Yields:
         Whether there was a stream to damage.
     """
-    with store.environment.write() as transaction:
-        keys = list(transaction.scan_keys(Table.SEGMENTS))
-        sizes = [len(transaction.get(Table.SEGMENTS, key) or b"") for key in keys]
-        left = position % sum(sizes) if sum(sizes) else 0
-        chosen = None
-        for key, size_bytes in zip(keys, sizes, strict=True):
-            if left < size_bytes:
-                chosen = key
-                break
-            left -= size_bytes
-        sound = None if chosen is None else transaction.get(Table.SEGMENTS, chosen)
-        if chosen is not None and sound is not None:
-            damaged = bytearray(sound)
-            damaged[left] ^= 1 << position % 8
-            transaction.put(Table.SEGMENTS, chosen, bytes(damaged))
+    damage = damage_stream(store, position)
     try:
-        yield chosen is not None
+        yield damage is not None
     finally:
-        if chosen is not None and sound is not None:
+        if damage is not None:
             with store.environment.write() as transaction:
-                transaction.put(Table.SEGMENTS, chosen, sound)
+                transaction.put(Table.SEGMENTS, *damage)
+
+
+def damage_stream(store: ArtifactStore, position: int = 0) -> tuple[bytes, bytes] | None:
+    """Flip one bit of one blob's stored stream for good; see `damaged_stream`.
+
+    Bytes of a segment that belong to no blob any more are left alone: nothing reads them, and no check can miss them.
+
+    Returns:
+        The key of the damaged row and its sound value; None when there is no blob.
+    """
+    with store.environment.write() as transaction:
+        held = list(blobs.iter_blobs(transaction))
+        left = position % total if (total := sum(blob.stored_bytes for blob in held)) else 0
+        for blob in held:
+            if left >= blob.stored_bytes:
+                left -= blob.stored_bytes
+                continue
+            left += blob.offset
+            for part in range(blob.part_count):
+                key = blobs.segment_key(blob.segment, part)
+                sound = transaction.get(Table.SEGMENTS, key) or b""
+                if left < len(sound):
+                    damaged = bytearray(sound)
+                    damaged[left] ^= 1 << position % 8
+                    transaction.put(Table.SEGMENTS, key, bytes(damaged))
+                    return key, sound
+                left -= len(sound)
+    return None

@@ -75,6 +75,35 @@ def assert_branches_show_what_they_should(store: ArtifactStore, model: StoreMode
             )
 
 
+def assert_rollbacks_certified(store: ArtifactStore, model: StoreModel) -> None:
+    """The certificate of every branch that ends in a rollback is good, all files hashed again."""
+    for branch, steps in model.branches.items():
+        tip = steps[-1]
+        if tip.is_rollback and not tip.shows.is_forgotten:
+            proof = store.verify_rollback(tip.shows.tag, branch)
+            assert proof.ok, f"{branch} does not hold {tip.shows.tag}: {proof.as_dict()}"
+
+
+def assert_pages_cover_the_list(store: ArtifactStore, model: StoreModel, size: int = 3) -> None:
+    """Page after page, in any order, gives each run once.
+
+    Args:
+        store: An open store.
+        model: What it was told.
+        size: Runs of a page.
+    """
+    for sort, ascending in ((None, False), (None, True), ("net_pnl", False), ("note", True)):
+        order = f"by {sort or 'commit'}{', ascending' if ascending else ''}"
+        after, seen = None, list[str]()
+        while page := store.list_artifacts(limit=size, after=after, sort=sort, ascending=ascending):
+            seen += [str(run["commit_sha"]) for run in page]
+            after = seen[-1]
+            assert len(seen) <= len(model.shown), f"a page {order} repeats a run"
+        assert sorted(seen) == sorted(stored.commit_sha for stored in model.shown), (
+            f"pages {order} miss a run"
+        )
+
+
 def assert_tags_never_move(store: ArtifactStore, model: StoreModel) -> None:
     """Every correlation tag names the commit it named first."""
     for stored in model.shown:
@@ -106,5 +135,7 @@ def assert_all(store: ArtifactStore, model: StoreModel) -> None:
     assert_tags_never_move(store, model)
     assert_branches_grow_only(store, model)
     assert_branches_show_what_they_should(store, model)
+    assert_rollbacks_certified(store, model)
+    assert_pages_cover_the_list(store, model)
     assert_files_kept(store, model)
     assert_verifies(store)

@@ -17,11 +17,12 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cas import ArtifactStore, ArtifactStoreConfig
-from cas.errors import NotFoundError, StorageError
+from cas import ArtifactStore, ArtifactStoreConfig, RetentionPolicy, compact_store, outbox, restore_store
+from cas.errors import IntegrityError, NotFoundError, StorageError
+from cas.heal import store_source
 from cas.testing import faults, invariants
 from cas.testing.clock import SimulatedClock
-from cas.testing.model import StoredRun, StoreModel
+from cas.testing.model import StoredRun, StoreModel, copy_of, key_of
 from cas.testing.strategies import Run, ids, runs
 
 # Few, so that revisions, shared branches and repeated rollbacks come about within some tens of steps.
@@ -29,6 +30,7 @@ _IDS = st.sampled_from(["a", "b", "c/d", "corr_e"]) | ids()
 _RUNS = runs(_IDS, st.sampled_from(["wf", "wf/2"]), st.sampled_from(["t", "u v"]))
 _BRANCHES = st.sampled_from(["main", "release/1"])
 _REPOSITORY = "repo"
+_BACKUP = "backup"
 
 
 class NoGitBranches:
@@ -45,10 +47,15 @@ class RollbackMachine(RuleBasedStateMachine):
     """
 
     config: ClassVar[ArtifactStoreConfig] = ArtifactStoreConfig(scan_for_secrets=False)
+    # Without an exporter: nothing is forgotten before it is in git, so that receipts have to come from somewhere; and a
+    # backup older than the last of them can be gone back to, as no git knows of later runs.
+    has_exporter: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="cas-rollback-"))
+        self.store_path = self.directory / "store"
+        self.kept: StoreModel | None = None
         self.clock = SimulatedClock()
         self.model = StoreModel()
         self.prepare()
@@ -63,9 +70,7 @@ class RollbackMachine(RuleBasedStateMachine):
 
     def own_config(self) -> ArtifactStoreConfig:
         """Return the configuration under test, with the folders of this example."""
-        return self.config.replace(
-            repo_path=self.directory / _REPOSITORY, store_path=self.directory / "store"
-        )
+        return self.config.replace(repo_path=self.directory / _REPOSITORY, store_path=self.store_path)
 
     def teardown(self) -> None:
         """Check everything once more, and remove the folder."""
@@ -153,6 +158,14 @@ class RollbackMachine(RuleBasedStateMachine):
 
     # Keeping
 
+    @precondition(lambda self: not self.has_exporter)
+    @rule()
+    def receive_exports(self) -> None:
+        """Write the receipts that an exporter writes for all that is queued."""
+        with self.store.environment.write() as transaction:
+            queued = [number for number, _ in outbox.iter_entries(transaction, outbox.Stage.WRITE)]
+            outbox.record_exported(transaction, queued, self.store.now_us())
+
     @precondition(lambda self: self.model.shown)
     @rule(data=st.data())
     def forget(self, data: st.DataObject) -> None:
@@ -181,16 +194,67 @@ class RollbackMachine(RuleBasedStateMachine):
         for stored in self.model.runs:
             stored.is_collected = stored.is_collected or stored.is_forgotten
 
+    @precondition(lambda self: self.model.shown)
+    @rule(keep_last=st.integers(1, 3))
+    def forget_by_policy(self, keep_last: int) -> None:
+        """Forget all but the newest runs of each workflow, as far as the store allows."""
+        policy = RetentionPolicy(keep_last=keep_last)
+        planned = self.store.forget(policy=policy, dry_run=True)
+        assert self.store.forget(policy=policy) == planned, "a dry run told of something else"
+        gone = {
+            (key_of(str(decision["correlation_id"])), decision["revision"])
+            for decision in planned
+            if decision["action"] == "forget"
+        }
+        for stored in self.model.shown:
+            shown = self.store.get_artifact_by_correlation_id(
+                stored.run.correlation_id, revision=stored.revision
+            )
+            stored.is_forgotten = shown is None
+        forgotten = {(s.key, s.revision) for s in self.model.runs if s.is_forgotten}
+        assert gone <= forgotten, "what was to go is still shown"
+
+    @precondition(lambda self: self.model.shown)
+    @rule(data=st.data())
+    def forget_a_pinned_run(self, data: st.DataObject) -> None:
+        """Ask for a pinned run to be forgotten, which is refused."""
+        stored = self.pick(data, self.model.shown)
+        self.store.pin(stored.tag)
+        decisions = self.store.forget([stored.tag])
+        assert [decision["action"] for decision in decisions] == ["keep"], f"{stored.tag} was pinned"
+        assert self.store.unpin(stored.tag)
+
     @rule()
     def back_up(self) -> None:
-        """Copy the store, and find the same in the copy."""
-        place = self.directory / "backup"
+        """Copy the store, find the same in the copy, and keep it."""
+        place = self.directory / _BACKUP
+        shutil.rmtree(place, ignore_errors=True)
         self.store.backup(place)
         config = self.own_config().replace(store_path=place)
         with ArtifactStore(config, git_reader=NoGitBranches(), read_only=True) as copy:
             invariants.assert_runs_found(copy, self.model)
             invariants.assert_branches_grow_only(copy, self.model)
-        shutil.rmtree(place)
+        self.kept = copy_of(self.model)
+
+    @rule()
+    def restore(self) -> None:
+        """Lose the store, and go on with the last backup, which may be older."""
+        if self.kept is None or self.has_exporter:
+            self.back_up()
+        assert self.kept is not None
+        self.store.close()
+        shutil.rmtree(self.store_path)
+        self.store_path = self.store_path.with_name(f"{self.store_path.name}+")
+        restore_store(self.directory / _BACKUP, self.own_config())
+        self.model = copy_of(self.kept)
+        self.store = self.open_store()
+
+    @rule()
+    def compact(self) -> None:
+        """Make the file of the closed store smaller."""
+        self.store.close()
+        compact_store(self.own_config())
+        self.store = self.open_store()
 
     # Misfortune
 
@@ -252,6 +316,33 @@ class RollbackMachine(RuleBasedStateMachine):
             if is_damaged:
                 assert not self.store.verify().ok, "a flipped bit was not noticed"
         invariants.assert_verifies(self.store)
+
+    @precondition(lambda self: self.model.shown)
+    @rule(position=st.integers(0, 1 << 20))
+    def damage_and_heal(self, position: int) -> None:
+        """Flip a bit for good: a rollback to what it touches is refused, and a copy of the store heals it."""
+        self.back_up()
+        if faults.damage_stream(self.store, position) is None:
+            return
+        for stored in self.model.shown:
+            steps = len(self.model.branches.get("damaged", []))
+            try:
+                answer = self.store.revert_to_tag(stored.tag, "damaged")
+            except IntegrityError:
+                assert self.steps_of("damaged") == steps, "a refused rollback has moved the branch"
+            else:
+                self.model.reverted(stored, "damaged", answer)
+        config = self.own_config().replace(store_path=self.directory / _BACKUP)
+        with ArtifactStore(config, git_reader=NoGitBranches(), read_only=True) as copy:
+            assert self.store.heal([store_source(copy.environment)]).ok, "the copy did not heal the store"
+        invariants.assert_verifies(self.store)
+
+    def steps_of(self, branch: str) -> int:
+        """Return how many commits a branch has; none when there is no such branch."""
+        try:
+            return len(self.store.history(branch, limit=100_000))
+        except NotFoundError:
+            return 0
 
     @rule(seconds=st.integers(-(10**6), 10**6))
     def move_clock(self, seconds: int) -> None:

@@ -7,6 +7,7 @@ Invariant: the model knows only what the public calls were given and what they a
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,7 @@ class StoreModel:
         Raises:
             AssertionError: The answer is not what it had to be.
         """
+        assert answer["certificate"]["ok"], f"the certificate finds {answer['certificate']}"
         steps = self.branches.get(branch, [])
         tip = steps[-1] if steps else None
         if answer["created"]:
@@ -121,6 +123,11 @@ class StoreModel:
     def shown(self) -> list[StoredRun]:
         """The runs that are not forgotten, oldest first."""
         return [stored for stored in self.runs if not stored.is_forgotten]
+
+
+def copy_of(model: StoreModel) -> StoreModel:
+    """Return a model of the same past, whose future is its own."""
+    return copy.deepcopy(model)
 
 
 def key_of(correlation_id: str) -> str:

@@ -22,6 +22,43 @@ if TYPE_CHECKING:
 app = new_verb("list")
 _METRIC_COUNT: Final = 4  # more columns push the names off an ordinary terminal
 
+Workflow = Annotated[
+    str | None,
+    typer.Option(
+        "--workflow",
+        "-w",
+        metavar="ID",
+        help="Only runs of this workflow.",
+        autocompletion=complete_workflow,
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="EXPR",
+        help="Comparisons of metrics and metadata (< <= = != >= > ~) joined by and, or, not.",
+    ),
+]
+Sort = Annotated[
+    str,
+    typer.Option(
+        "--sort", "-s", metavar="time|METRIC", help="By commit time, or by any metric or metadata value."
+    ),
+]
+Ascending = Annotated[
+    bool, typer.Option("--ascending", help="Oldest or least first; runs without the value stay last.")
+]
+After = Annotated[
+    str | None,
+    typer.Option(
+        "--after",
+        metavar="REF",
+        help="Go on behind this run; unlike --offset, pages stay apart while runs are added.",
+        autocompletion=complete_ref,
+    ),
+]
+
 
 @app.command(
     cls=VerbCommand,
@@ -36,16 +73,7 @@ _METRIC_COUNT: Final = 4  # more columns push the names off an ordinary terminal
 )
 def list_runs(  # noqa: PLR0913, PLR0917  each is an option
     ctx: typer.Context,
-    workflow: Annotated[
-        str | None,
-        typer.Option(
-            "--workflow",
-            "-w",
-            metavar="ID",
-            help="Only runs of this workflow.",
-            autocompletion=complete_workflow,
-        ),
-    ] = None,
+    workflow: Workflow = None,
     task: Annotated[
         str | None, typer.Option("--task", "-t", metavar="ID", help="Only runs of this task.")
     ] = None,
@@ -60,34 +88,12 @@ def list_runs(  # noqa: PLR0913, PLR0917  each is an option
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="Only runs before this time.")
     ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            "--where",
-            metavar="EXPR",
-            help="Comparisons of metrics and metadata (< <= = != >= > ~) joined by and, or, not.",
-        ),
-    ] = None,
-    sort: Annotated[
-        str,
-        typer.Option(
-            "--sort", "-s", metavar="time|METRIC", help="By commit time, or by any metric or metadata value."
-        ),
-    ] = "time",
-    ascending: Annotated[
-        bool, typer.Option("--ascending", help="Oldest or least first; runs without the value stay last.")
-    ] = False,
+    where: Where = None,
+    sort: Sort = "time",
+    ascending: Ascending = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, metavar="N", help="Most runs to list.")] = 50,
     offset: Annotated[int, typer.Option("--offset", min=0, metavar="N", help="Runs to skip first.")] = 0,
-    after: Annotated[
-        str | None,
-        typer.Option(
-            "--after",
-            metavar="REF",
-            help="Go on behind this run; unlike --offset, pages stay apart while runs are added.",
-            autocompletion=complete_ref,
-        ),
-    ] = None,
+    after: After = None,
 ) -> None:
     """List runs, newest first.
 
@@ -115,8 +121,8 @@ def list_runs(  # noqa: PLR0913, PLR0917  each is an option
         )
     runs, more = found[:limit], len(found) > limit
     if session.as_json:
-        document = {"runs": runs, "count": len(runs), "limit": limit, "offset": offset, "more": more}
-        document["next"] = runs[-1]["commit_sha"] if more and runs else None
+        following = {"more": more, "next": runs[-1]["commit_sha"] if more and runs else None}
+        document = {"runs": runs, "count": len(runs), "limit": limit, "offset": offset, **following}
         session.output.document(document)
     elif runs:
         show_runs(session.output, runs, sorted_by=None if sort == "time" else sort)

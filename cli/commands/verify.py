@@ -29,6 +29,47 @@ if TYPE_CHECKING:
 
 app = new_verb("verify")
 
+Full = Annotated[
+    bool,
+    typer.Option(
+        "--full",
+        help="Everything, from the disk and not from memory, as is done in any case after a failed write.",
+    ),
+]
+Sample = Annotated[
+    float,
+    typer.Option(
+        "--sample",
+        metavar="SHARE",
+        parser=parse_share,
+        show_default=False,
+        help="Share of files and runs to read.  [default: 100%]",
+    ),
+]
+Rollback = Annotated[
+    str | None,
+    typer.Option(
+        "--rollback",
+        metavar="TAG",
+        help="Only this: does --branch hold exactly what the tag does? All of it is hashed again.",
+        autocompletion=complete_tag,
+    ),
+]
+Branch = Annotated[
+    str | None,
+    typer.Option(
+        "--branch",
+        "-b",
+        metavar="NAME",
+        help="With --rollback: the branch.  [default: main]",
+        autocompletion=complete_branch,
+    ),
+]
+Copies = Annotated[
+    list[Path] | None,
+    typer.Option("--from", metavar="DIR", help="With --heal: a backup or another store. Repeatable."),
+]
+
 
 @app.command(
     cls=VerbCommand,
@@ -42,23 +83,8 @@ app = new_verb("verify")
 )
 def verify(
     ctx: typer.Context,
-    full: Annotated[
-        bool,
-        typer.Option(
-            "--full",
-            help="Everything, from the disk and not from memory, as is done in any case after a failed write.",
-        ),
-    ] = False,
-    sample: Annotated[
-        float,
-        typer.Option(
-            "--sample",
-            metavar="SHARE",
-            parser=parse_share,
-            show_default=False,
-            help="Share of files and runs to read.  [default: 100%]",
-        ),
-    ] = 1.0,
+    full: Full = False,
+    sample: Sample = 1.0,
     max_duration: Annotated[
         float | None,
         typer.Option("--max-duration", metavar="TIME", parser=parse_duration, help="Stop after this long."),
@@ -74,29 +100,9 @@ def verify(
         bool,
         typer.Option("--heal", help="First mend what is damaged, from --from and the git repository."),
     ] = False,
-    copies: Annotated[
-        list[Path] | None,
-        typer.Option("--from", metavar="DIR", help="With --heal: a backup or another store. Repeatable."),
-    ] = None,
-    rollback: Annotated[
-        str | None,
-        typer.Option(
-            "--rollback",
-            metavar="TAG",
-            help="Only this: does --branch hold exactly what the tag does? All of it is hashed again.",
-            autocompletion=complete_tag,
-        ),
-    ] = None,
-    branch: Annotated[
-        str | None,
-        typer.Option(
-            "--branch",
-            "-b",
-            metavar="NAME",
-            help="With --rollback: the branch.  [default: main]",
-            autocompletion=complete_branch,
-        ),
-    ] = None,
+    copies: Copies = None,
+    rollback: Rollback = None,
+    branch: Branch = None,
 ) -> None:
     """Check that the store holds what it acknowledged.
 

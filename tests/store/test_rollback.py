@@ -14,13 +14,17 @@ from cas import (
     InvalidInputError,
     InvalidNameError,
     NotFoundError,
+    blobs,
     gitform,
     outbox,
     records,
+    rollback,
 )
+from cas.digest import digest_bytes
 from cas.gitreader import BranchTip
 from cas.lmdbenv import Table
 from cas.objects import MODE_EXECUTABLE, MODE_FILE, MODE_TREE, TreeEntry, parse_tree
+from tests.gc.keeping import collect
 from tests.store.stores import FILES, commit, dump, open_store
 
 BRANCH = "ai/generated/wf/task"
@@ -248,6 +252,32 @@ def test_revert_damaged_blob_is_refused_and_the_branch_unchanged(store):
     assert dump(store) == before
 
 
+def test_revert_to_a_file_with_any_flipped_bit_is_refused(store):
+    """Also where the content still comes out right, as with a bit of the stream's checksum: git gets these bytes."""
+    commit(store, files={"f": b"a,b\n" * 3})
+    commit(store, files={"f": b"new"})
+    with store.environment.read() as transaction:
+        size_bytes = blobs.require(transaction, digest_bytes(b"a,b\n" * 3)).stored_bytes
+    key = blobs.segment_key(1, 0)
+    accepted = []
+    for place in range(size_bytes):
+        for bit in range(8):
+            with store.environment.write() as transaction:
+                sound = transaction.get(Table.SEGMENTS, key)
+                spoiled = sound[:place] + bytes([sound[place] ^ 1 << bit]) + sound[place + 1 :]
+                transaction.put(Table.SEGMENTS, key, spoiled)
+            try:
+                store.revert_to_tag("corr_1", BRANCH)
+            except IntegrityError:
+                pass
+            else:
+                accepted.append((place, bit))
+            with store.environment.write() as transaction:
+                transaction.put(Table.SEGMENTS, key, sound)
+    assert accepted == []
+    assert len(store.history(BRANCH)) == 2
+
+
 def test_revert_git_only_branch_keeps_its_other_paths(tmp_path):
     reader = Reader({"main": make_tip()})
     with open_store(tmp_path, git_reader=reader) as store:
@@ -334,3 +364,39 @@ def test_revert_to_a_run_without_files_of_another_task_replaces_the_whole_root(s
     store.revert_to_tag("corr_b")
     assert [entry["name"] for entry in store.list_files("main")] == ["g"]
     assert artifact_root(store, 4) == artifact_root(store, 2)
+
+
+def forget_and_collect(store):
+    store.forget(["corr_a"])
+    collect(store)
+
+
+def forget_only(store):
+    store.forget(["corr_a"])
+
+
+def purge_file(store):
+    store.purge(digest_bytes(b"1").hex())
+
+
+@pytest.mark.parametrize("deed", [forget_only, forget_and_collect, purge_file])
+@pytest.mark.parametrize("branch", ["main", BRANCH])
+def test_revert_to_content_that_goes_in_that_very_moment_is_refused(store, monkeypatch, deed, branch):
+    """Between the reading of the tag's files and the write transaction, somebody removes them."""
+    commit(store, "a", files={"f": b"1"})
+    commit(store, "b", files={"f": b"2"})
+    export(store, 1, 2)
+    find_base = rollback.find_base
+
+    def removed_meanwhile(*words, **settings):
+        deed(store)
+        return find_base(*words, **settings)
+
+    monkeypatch.setattr(rollback, "find_base", removed_meanwhile)
+    with pytest.raises((NotFoundError, IntegrityError)):
+        store.revert_to_tag("corr_a", branch)
+    assert store.show(BRANCH)["correlation_id"] == "b"
+    if branch == "main":
+        with pytest.raises(NotFoundError):
+            store.history(branch)
+    assert store.verify().ok
