@@ -27,6 +27,8 @@ STANDARD: Final = (
     "writers",
     "sizes",
     "scale",
+    "queries",
+    "upkeep",
     "export",
     "push",
     "refs",

@@ -170,3 +170,15 @@ def test_figure_keeps_three_digits(value, text):
 def test_table_aligns_columns_of_figures():
     table = Table("t", ["name", "ms", "words"], [["a|b", "1.2", "x"]])
     assert table.markdown().splitlines()[1:] == ["| --- | ---: | --- |", "| a\\|b | 1.2 | x |"]
+
+
+def test_queries_give_the_same_lists_with_an_index_and_without(documents):
+    lists = documents("queries")["lists"]
+    assert all(each["same_answer"] for each in lists)
+    assert max(each["returned_count"] for each in lists) >= 50
+
+
+def test_upkeep_removes_what_was_forgotten(documents):
+    beside = documents("upkeep")["beside"]
+    assert beside["removed_blobs_count"] > 0
+    assert beside["samples"]["gc"]["samples_count"] > 0
