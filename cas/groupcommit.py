@@ -75,7 +75,9 @@ class GroupCommit:
         self._relay = Relay(environment.directory)
         self._decode = decode
         self._gather_s = gather_s
-        self._changed = threading.Condition()
+        # The lock itself is entered, never the condition: an interrupt inside Condition.__enter__ leaves it locked.
+        self._changed = threading.RLock()
+        self._news = threading.Condition(self._changed)
         self._waiting: list[_Ticket] = []
         self._group: list[_Ticket] = []  # the leader's, from taking them to handing over
         self._leader: _Ticket | None = None
@@ -94,7 +96,7 @@ class GroupCommit:
         """Note that a thread began (+1) or stopped (-1) to prepare work, which a gathering leader waits for."""
         with self._changed:
             self._preparing_count += step
-            self._changed.notify_all()
+            self._news.notify_all()
 
     def run(
         self, work: Callable[[WriteTransaction], _T], reserve_bytes: int = 0, encode: Encode | None = None
@@ -207,7 +209,7 @@ class GroupCommit:
     def _gather(self) -> None:
         if self._gather_s > 0:
             with self._changed:
-                self._changed.wait_for(lambda: self._preparing_count == 0, timeout=self._gather_s)
+                self._news.wait_for(lambda: self._preparing_count == 0, timeout=self._gather_s)
 
     def _take(self, own: _Ticket) -> list[_Ticket]:
         """Return the leader's group; taken from the queue on the first call, with its own ticket at the head."""

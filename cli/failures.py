@@ -61,9 +61,7 @@ EXIT_CODES: Final = (
         "Another process is at work on this store or has it open; try again, or give --lock-wait.",
     ),
     ExitCode(
-        CHECK_FAILED,
-        "check-failed",
-        "`cas doctor` found something that does not work, or a branch does not hold the tag that was asked for.",
+        CHECK_FAILED, "check-failed", "What `cas doctor` or `cas verify --rollback` looked at is not so."
     ),
     ExitCode(ALERT_INFO, "alert-info", "`cas alerts`: a secret was detected or a rollback performed."),
     ExitCode(ALERT_WARNING, "alert-warning", "`cas alerts`: too many pushes failed."),

@@ -72,7 +72,8 @@ class Environment:
         self._must_reopen = False
         self._has_less_map = False  # than was asked for
         self._flushes_s: deque[float] = deque([0.0], maxlen=_FLUSHES_KEPT)
-        self._gate = threading.Condition(threading.Lock())
+        self._gate = threading.Lock()
+        self._passed = threading.Condition(self._gate)
         self._open_counts: dict[int, int] = {}  # thread → its open transactions
         self._forks_count = 0
         self._reopen()
@@ -196,12 +197,13 @@ class Environment:
     def enter(self) -> lmdb.Environment:
         """Count this thread among those that a fork waits for; one that is in already is never held up.
 
-        Every call is followed by one of `leave`, by the same thread, unless it raised.
+        Every call is followed by one of `leave`, by the same thread, unless it raised. The lock itself is entered, never
+        the condition: an interrupt inside ``Condition.__enter__``, which is Python, leaves it locked for ever.
         """
         thread = threading.get_ident()
         with self._gate:
             if self._forks_count and thread not in self._open_counts:
-                self._gate.wait_for(lambda: not self._forks_count)
+                self._passed.wait_for(lambda: not self._forks_count)
             if self._must_reopen and not self._open_counts and self._process_id == os.getpid():
                 self._revive()
             self._open_counts[thread] = self._open_counts.get(thread, 0) + 1
@@ -221,7 +223,7 @@ class Environment:
                 return
             self._open_counts.pop(thread, None)
             if self._forks_count:
-                self._gate.notify_all()
+                self._passed.notify_all()
 
     def _revive(self) -> None:
         """Open the database anew; called with the gate held and no transaction open.
@@ -244,13 +246,13 @@ class Environment:
         thread = threading.get_ident()
         with self._gate:
             self._forks_count += 1
-            self._gate.wait_for(lambda: not (self._open_counts.keys() - {thread}), timeout=_FORK_WAIT_S)
+            self._passed.wait_for(lambda: not (self._open_counts.keys() - {thread}), timeout=_FORK_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
         """Let transactions in again."""
         with self._gate:
             self._forks_count -= 1
-            self._gate.notify_all()
+            self._passed.notify_all()
 
     def after_fork_in_child(self) -> None:
         """Close the parent's database here, to be opened anew; possible only when no transaction was open.
@@ -260,7 +262,8 @@ class Environment:
         """
         quiet = not self._open_counts
         self._lock = threading.Lock()
-        self._gate = threading.Condition(threading.Lock())
+        self._gate = threading.Lock()
+        self._passed = threading.Condition(self._gate)
         self._open_counts = {}
         self._forks_count = 0
         if quiet and self._raw is not None:

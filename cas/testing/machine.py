@@ -187,6 +187,17 @@ class RollbackMachine(RuleBasedStateMachine):
         assert back["commit_sha"] == stored.commit_sha
         stored.is_forgotten = False
 
+    @precondition(lambda self: self.model.shown)
+    @rule(data=st.data())
+    def forget_and_undelete(self, data: st.DataObject) -> None:
+        """Forget a run that is in git, if it may be, and bring it back at once: everything is as it was."""
+        if not self.has_exporter:
+            self.receive_exports()
+        stored = self.pick(data, self.model.shown)
+        before = self.store.show(stored.tag)
+        if [decision["action"] for decision in self.store.forget([stored.tag])] == ["forget"]:
+            assert self.store.undelete(stored.tag) == before, f"{stored.tag} came back as another"
+
     @rule()
     def collect_garbage(self) -> None:
         """Remove what nothing references."""

@@ -10,8 +10,9 @@ import itertools
 import lmdb
 import pytest
 
-from cas import ArtifactStoreError, blobs, intake, outbox
+from cas import ArtifactStoreError, blobs, check, intake, outbox
 from cas.lmdbenv import DATA_FILE
+from cas.lmdbenv import transaction as lmdb_transaction
 from tests.store.stores import METADATA, open_store
 
 TABLES = ("meta", "manifests", "blobs", "segments", "catalog", "outbox", "receipts")
@@ -151,6 +152,52 @@ def may_be_missed(table, key, change):
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("table", TABLES)
 def test_damage_is_named_and_never_read(original, tmp_path, table, change):
+    check_damage(original, tmp_path, table, change)
+
+
+def believe_every_row(patch):
+    """Rows without a seal that is looked at."""
+
+    def unsealed(table, key, stored):
+        return stored if table is lmdb_transaction.Table.SEGMENTS else stored[: -lmdb_transaction.SEAL_BYTES]
+
+    patch.setattr(lmdb_transaction, "unsealed", unsealed)
+
+
+def believe_every_stream(patch):
+    """A verify that reads no blob."""
+    patch.setattr(check, "blobs_match", lambda environment, report, budget, threads: iter(()))
+
+
+def miss_nothing(patch):
+    """A verify that does not look for what is not there."""
+    for name in ("catalog_matches", "manifests_complete", "entries_or_receipts"):
+        patch.setattr(check, name, lambda *words: iter(()))
+    patch.setattr(check, "_WHOLE_STORE_CHECKS", ())
+
+
+BREAKS = [
+    *((believe_every_row, table, "flip last") for table in TABLES if table != "segments"),
+    (believe_every_row, "meta", "truncate by one"),
+    *((believe_every_row, table, "swap") for table in ("manifests", "catalog", "outbox")),
+    *((miss_nothing, table, "delete") for table in ("manifests", "blobs", "catalog", "outbox", "receipts")),
+    *(
+        (believe_every_stream, "segments", change)
+        for change in ("flip middle", "truncate by one", "delete", "swap")
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("broken", "table", "change"), BREAKS, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_store_that_believes_damage_is_noticed(original, tmp_path, monkeypatch, broken, table, change):
+    broken(monkeypatch)
+    with pytest.raises((AssertionError, ArtifactStoreError, ValueError, TypeError)):
+        check_damage(original, tmp_path, table, change)
+
+
+def check_damage(original, tmp_path, table, change):
     data, truth = original
     (tmp_path / "keys").mkdir()
     for number, key in enumerate(spread(row_keys(data, table, tmp_path / "keys"))):

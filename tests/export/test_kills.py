@@ -32,10 +32,11 @@ def killer():
         bufsize=1,
     ) as process:
 
-        def kill(place, step, **settings):
+        def kill(place, step, *, broken=False, **settings):
             config = place.store.config
             order = {
                 "step": step,
+                "broken": broken,
                 "folders": [str(place.path.parent)],
                 "config": {
                     "repo_path": str(config.repo_path),
@@ -105,6 +106,23 @@ def test_export_killed_at_every_step_ends_the_same(place, killer):
     assert steps > 20
     place.assert_exported()
     assert max(object_counts(place).values()) == 1
+
+
+def test_receipts_before_the_refs_are_noticed_by_a_kill(place, killer):
+    """An exporter that was broken on purpose: killed in between, it leaves runs that count as exported and are not."""
+
+    def broken_killer(place, step, **settings):
+        return killer(place, step, broken=True, **settings)
+
+    def make_runs(step):
+        return [place.commit(f"t{step}", f"a{step}")]
+
+    def export_and_look():
+        kill_everywhere(place, broken_killer, make_runs)
+        place.assert_exported()
+
+    with pytest.raises((AssertionError, KeyError)):
+        export_and_look()
 
 
 def test_export_onto_loose_refs_killed_at_every_step_ends_the_same(place, killer):

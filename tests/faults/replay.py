@@ -27,19 +27,22 @@ class Outcome:
     lost_too_many: int = 0  # images that lost more than the newest transaction
 
 
-def record(shim, folder, durability, seed, count, variant=""):
+def record(shim, folder, durability, seed, count, variant="", work="commits"):
     """Record one workload; return its records and the folder it ran in."""
     disk, log = folder / "disk", folder / "log"
     disk.mkdir()
-    run_recorded(shim, disk, "commits", durability, seed, count, variant, log=log)
+    run_recorded(shim, disk, work, durability, seed, count, variant, log=log)
     records = read_log(log)
     log.unlink()
     shutil.rmtree(disk)
     return records, disk
 
 
-def replay(records, root, folder, seed, examiner, images_per_point=1):
-    """Cut the power before and after each flush and at each acknowledgement, and examine every image."""
+def replay(records, root, folder, seed, examiner, images_per_point=1, *, until_found=False):
+    """Cut the power before and after each flush and at each acknowledgement, and examine every image.
+
+    With ``until_found`` no further than to the first image that lost something or is damaged.
+    """
     outcome, disk, rng = Outcome(), Disk(root, ACKNOWLEDGED), random.Random(seed)
 
     def cut(moment, place):
@@ -56,6 +59,8 @@ def replay(records, root, folder, seed, examiner, images_per_point=1):
             outcome.lost_too_many += lost_count > last_transaction_count(promises)
 
     for index, entry in enumerate(records):
+        if until_found and (outcome.broken or outcome.lost):
+            break
         is_promise = entry.path.endswith(ACKNOWLEDGED)
         for _ in range(images_per_point if entry.op in "FDER" else 0):
             cut(disk.before(entry), f"before record {index}")

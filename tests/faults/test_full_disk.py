@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cas import StorageError
+from cas import ArtifactStoreError, StorageError
+from cas.lmdbenv import environment, faults
 from tests.faults.workload import open_store
 
 DISK_BYTES = 6 * 1024 * 1024
@@ -56,6 +58,10 @@ def assert_stored(store, numbers):
 
 
 def test_full_disk_refuses_by_name_and_keeps_what_was_acknowledged(small_disk):
+    check_full_disk(small_disk)
+
+
+def check_full_disk(small_disk):
     with open_store(small_disk) as store:
         stored, refusal = fill(store)
         assert (refusal.kind, refusal.retryable) == ("disk_full", True)
@@ -103,3 +109,28 @@ def test_disk_too_full_for_a_store_gets_none(small_disk):
     assert caught.value.kind == "disk_full"
     assert not (small_disk / "repo" / ".cas").exists()
     assert Path(small_disk / "ballast").stat().st_size == DISK_BYTES - 8192
+
+
+def swallow(patch):
+    """A commit that the disk refused counts as one that it took."""
+    real = environment.Environment.write
+
+    @contextlib.contextmanager
+    def write(self, reserve_bytes=0):
+        with contextlib.suppress(StorageError), real(self, reserve_bytes) as transaction:
+            yield transaction
+
+    patch.setattr(environment.Environment, "write", write)
+
+
+def call_it_broken(patch):
+    """A disk that is full is taken for a broken one."""
+    patch.setattr(environment.Environment, "_keep_headroom", lambda self, raw, reserve_bytes: None)
+    patch.setattr(faults, "_is_full", lambda path: False)
+
+
+@pytest.mark.parametrize("broken", [swallow, call_it_broken])
+def test_store_broken_on_purpose_is_noticed_on_a_full_disk(small_disk, monkeypatch, broken):
+    broken(monkeypatch)
+    with pytest.raises((AssertionError, ArtifactStoreError, RuntimeError)):
+        check_full_disk(small_disk)

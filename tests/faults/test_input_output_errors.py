@@ -78,6 +78,28 @@ def test_short_of_space_at_any_write_is_a_full_disk_and_not_a_broken_one(shim, f
             assert store.verify().ok
 
 
+@pytest.mark.parametrize(("kind", "errno_name"), [("W", "EROFS"), ("F", "EROFS"), ("F", "ENOSPC")])
+def test_disk_that_takes_no_more_for_a_while_loses_nothing(shim, fast_folder, kind, errno_name):
+    """Full, over quota, or remounted read-only under an open store; once it takes writes again, so does the store."""
+    refused_count = 0
+    with Examiner() as examiner:
+        for step in range(STEPS):
+            folder = fast_folder / str(step)
+            folder.mkdir()
+            seen, disk, records = fail_at(shim, folder, kind, step, errno_name)
+            assert seen[0] in {"stored", "read_only" if errno_name == "EROFS" else "disk_full"}
+            assert seen[1] == "stored"
+            refused_count += seen[0] != "stored"
+            moved, rng = Disk(disk, ACKNOWLEDGED), random.Random(step)
+            for record in records:
+                moved.apply(record, rng)
+            for number in range(3):
+                image = folder / f"image{number}"
+                moved.cut(rng, image)
+                assert examiner.ask(image, promises_of(moved)) == [0, None]
+    assert refused_count > 0
+
+
 def test_writer_that_ends_at_any_write_or_flush_leaves_a_whole_store(shim, fast_folder):
     for kind in "WF":
         for step in range(STEPS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import resource
@@ -13,8 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from cas import ArtifactStore, ArtifactStoreConfig, ArtifactStoreError, IntegrityError, ReadOnlyStoreError
-from cas.lmdbenv import DATA_FILE
+from cas import (
+    ArtifactStore,
+    ArtifactStoreConfig,
+    ArtifactStoreError,
+    IntegrityError,
+    ReadOnlyStoreError,
+    catalog,
+)
+from cas.lmdbenv import DATA_FILE, faults
 from tests.faults.workload import NoRepository, open_store
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +122,10 @@ def read_only_folder(tmp_path):
 
 
 def test_read_only_disk_can_be_read_and_refuses_to_be_written(read_only_folder):
+    check_read_only(read_only_folder)
+
+
+def check_read_only(read_only_folder):
     config = ArtifactStoreConfig(repo_path=read_only_folder / "repo", scan_for_secrets=False)
     with pytest.raises(ReadOnlyStoreError):
         ArtifactStore(config, git_reader=NoRepository())
@@ -156,7 +168,58 @@ def test_reader_that_was_killed_gives_its_slot_back(tmp_path, small_steps):
         assert "no active readers" in store.environment._raw.readers()
 
 
+def call_it_broken(patch):
+    """A read-only disk is taken for a broken one."""
+    plain = {code: words for code, words in faults._PLAIN.items() if code != errno.EROFS}
+    patch.setattr(faults, "_PLAIN", {**plain, errno.EROFS: ("io_error", "the disk of {path} failed", None)})
+
+
+def pretend(patch):
+    """A commit that cannot be written says that it was."""
+    patch.setattr(ArtifactStore, "commit_artifacts", lambda self, *words, **settings: {"success": True})
+
+
+@pytest.mark.parametrize("broken", [call_it_broken, pretend])
+def test_store_broken_on_purpose_is_noticed_on_a_read_only_disk(read_only_folder, monkeypatch, broken):
+    broken(monkeypatch)
+    with pytest.raises((AssertionError, ArtifactStoreError, pytest.fail.Exception)):
+        check_read_only(read_only_folder)
+
+
 def test_clock_that_jumps_back_keeps_order_ids_and_queries(tmp_path):
+    check_clock(tmp_path)
+
+
+def list_by_time(patch):
+    """The newest by the clock comes first."""
+
+    def by_time(transaction, *, reverse=True, after=None):
+        return catalog.time_sequences(transaction, reverse=reverse)
+
+    patch.setattr(catalog, "iter_sequences", by_time)
+
+
+def chain_by_time(patch):
+    """A commit stands on the newest one by the clock."""
+    sequences = catalog.branch_sequences
+
+    def by_time(transaction, branch, *, reverse=True):
+        found = list(sequences(transaction, branch, reverse=reverse))
+        return iter(
+            sorted(found, key=lambda n: catalog.get_head(transaction, n).created_at_us, reverse=reverse)
+        )
+
+    patch.setattr(catalog, "branch_sequences", by_time)
+
+
+@pytest.mark.parametrize("broken", [list_by_time, chain_by_time])
+def test_store_broken_on_purpose_is_noticed_when_the_clock_jumps(tmp_path, monkeypatch, broken):
+    broken(monkeypatch)
+    with pytest.raises(AssertionError):
+        check_clock(tmp_path)
+
+
+def check_clock(tmp_path):
     times = iter([2_000_000_000, 1_000_000_000, 1_999_999_999, 5, 3_000_000_000] * 20)
     config = ArtifactStoreConfig(repo_path=tmp_path, scan_for_secrets=False)
     with ArtifactStore(config, clock=lambda: next(times) * 1_000_000_000, git_reader=NoRepository()) as store:

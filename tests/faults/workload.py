@@ -1,8 +1,8 @@
 """A writer that is recorded: commits of every kind, each acknowledged by a line written once its call returned.
 
-Run as a script: workload.py DISK commits DURABILITY SEED COUNT [VARIANT], or workload.py DISK fails KIND STEP ERRNO. A
-variant is a store that was broken on purpose, here and not in the product, to show that the suite would notice. The
-file grows in small steps, so that recordings are short and growth happens often.
+Run as a script: workload.py DISK commits|keeping DURABILITY SEED COUNT [VARIANT], or workload.py DISK fails KIND STEP
+ERRNO. A variant is a store that was broken on purpose, here and not in the product, to show that the suite would
+notice. The file grows in small steps, so that recordings are short and growth happens often.
 """
 
 from __future__ import annotations
@@ -18,8 +18,17 @@ from pathlib import Path
 
 import lmdb
 
-from cas import ArtifactStore, ArtifactStoreConfig, ArtifactStoreError, blobs, commit, intake
-from cas.lmdbenv import creation, environment
+from cas import (
+    ArtifactStore,
+    ArtifactStoreConfig,
+    ArtifactStoreError,
+    blobs,
+    commit,
+    compact_store,
+    intake,
+    outbox,
+)
+from cas.lmdbenv import compaction, creation, environment
 
 ACKNOWLEDGED = "acknowledged"
 REPOSITORY = "repo"
@@ -145,6 +154,14 @@ def break_creation():
     )
 
 
+def break_compaction():
+    """Give the compacted file its name before it is on the disk."""
+    compaction.sync_directory = lambda directory: None
+    compaction.os = type(
+        "NoSync", (), {"__getattr__": lambda _, name: getattr(os, name), "fsync": lambda _, fd: None}
+    )()
+
+
 def break_suspect():
     """Go on after a write that failed."""
     environment.Environment.check_suspect = lambda self: None
@@ -156,6 +173,7 @@ VARIANTS = {
     "metasync": break_metasync,
     "outbox": break_outbox,
     "creation": break_creation,
+    "compaction": break_compaction,
 }
 
 
@@ -181,6 +199,44 @@ def commits(disk, durability, seed, count, variant=""):
             thread.start()
         for thread in threads:
             thread.join()
+
+
+def keeping(disk, durability, seed, count, variant=""):
+    """One process that keeps a store: garbage is made, forgotten, brought back, collected, compacted and copied."""
+    if variant:
+        VARIANTS[variant]()
+    rng = random.Random(seed)
+    acknowledged = Acknowledgements(Path(disk))
+    deeds = ["forget", "undelete", "gc", "compact", "backup", "heal", "pin"]
+    for number in range(int(count)):
+        with open_store(disk, durability) as store:
+            store.commit_artifacts(
+                "wf", "waste", {"f": content(rng, 30_000)}, correlation_id=f"waste{number}"
+            )
+            acknowledged.run(store.commit_artifacts(**run_arguments(rng, "kept", number)))
+            with store.environment.write() as transaction:  # as an exporter notes what is in git
+                queued = [found for found, _ in outbox.iter_entries(transaction, outbox.Stage.WRITE)]
+                outbox.record_exported(transaction, queued, store.now_us())
+            keep(store, Path(disk), number, deeds[number % len(deeds)])
+            acknowledged.run(store.commit_artifacts(**run_arguments(rng, "kept", f"{number}-after")))
+        if deeds[number % len(deeds)] == "compact":
+            compact_store(store.config)
+
+
+def keep(store, disk, number, deed):
+    """Do one of the things by which a store is kept."""
+    if deed in {"forget", "gc", "compact", "undelete"}:
+        store.forget([f"waste{number}"])
+    if deed == "undelete":
+        store.undelete(f"waste{number}")
+    elif deed in {"gc", "compact"}:
+        store.gc()
+    elif deed == "backup":
+        store.backup(disk / f"backup{number}")
+    elif deed == "heal":
+        store.heal()
+    elif deed == "pin":
+        store.pin(f"waste{number}")
 
 
 def fails(disk, kind, step_number, errno_name, variant=""):
@@ -210,4 +266,4 @@ def fails(disk, kind, step_number, errno_name, variant=""):
 
 if __name__ == "__main__":
     shrink_steps()
-    {"commits": commits, "fails": fails}[sys.argv[2]](sys.argv[1], *sys.argv[3:])
+    {"commits": commits, "keeping": keeping, "fails": fails}[sys.argv[2]](sys.argv[1], *sys.argv[3:])

@@ -93,7 +93,14 @@ def test_the_same_calls_still_give_the_stored_ids(tmp_path, monkeypatch, object_
     ) as store:
         results = json.loads(json.dumps(fill(store)))
     for name, told in expected.items():
-        assert {key: results[name].get(key) for key in told} == told
+        assert common(results[name], told) == told
+
+
+def common(result, told):
+    """Return a result without the keys that were added since it was told."""
+    if not isinstance(told, dict):
+        return result
+    return {key: common(result.get(key), value) for key, value in told.items()}
 
 
 def test_stored_stores_are_small():

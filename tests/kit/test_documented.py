@@ -1,4 +1,4 @@
-"""Every Python example of docs/testing.md runs as it stands there."""
+"""Every Python example of docs/testing.md runs as it stands there, on what a wheel installs and nothing else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,33 @@ from hypothesis import settings as _s
 """
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The packages as a wheel holds them, unpacked; the tests and benchmarks beside them are not there."""
+    pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT, timeout=WAIT_S)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "installed")
+    return folder / "installed"
+
+
+WHERE = """
+import os as _os, cas as _cas
+assert _cas.__file__.startswith(_os.environ["INSTALLED"]), _cas.__file__
+"""
+
+
 def test_first_example_is_five_lines():
     assert len([line for line in EXAMPLES[0].splitlines() if line.strip()]) <= 5
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 @pytest.mark.parametrize("index", range(len(EXAMPLES)))
-def test_example_runs_as_documented(tmp_path, index):
-    source = EXAMPLES[index]
+def test_example_runs_as_documented(tmp_path, installed, index):
+    source = EXAMPLES[index] + WHERE
     made = re.search(r"^(Test\w+) =", source, re.MULTILINE)
     script = tmp_path / "test_mine.py"
     script.write_text(source + (BRIEF.format(name=made[1]) if made else ""))
@@ -44,7 +64,13 @@ def test_example_runs_as_documented(tmp_path, index):
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TMPDIR": place},
+            env={
+                "PYTHONPATH": str(installed),
+                "INSTALLED": str(installed),
+                "PATH": "/usr/bin:/bin",
+                "HOME": str(tmp_path),
+                "TMPDIR": place,
+            },
             timeout=WAIT_S,
         )
     assert done.returncode == 0, done.stdout + done.stderr

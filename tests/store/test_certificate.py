@@ -95,7 +95,8 @@ def test_certificate_notices_content_that_is_gone_or_another(store):
     store.revert_to_tag("corr_1")
     with store.environment.write() as transaction:
         other = blobs.require(transaction, digest_bytes(FILES["strategy.py"]))
-        wrong = dataclasses.replace(other, oid=b"\1" * 20)
+        fields = {name: getattr(other, name) for name in type(other).__annotations__}
+        wrong = blobs.Blob(**fields | {"oid": b"\1" * 20})
         transaction.put(Table.BLOBS, other.digest, blobs.encode(wrong))
         transaction.delete(Table.BLOBS, digest_bytes(FILES["trades.csv"]))
     damage = store.verify_rollback("corr_1").damage
