@@ -20,8 +20,11 @@ _KILL = re.compile(
 )
 
 
+_INTERRUPT = re.compile(r"Ctrl-C, seed (\d+): (\d+) interrupted, (\d+) acknowledged, (\d+) lost")
+
+
 def tally(text):
-    """Return the two tables as lines of Markdown."""
+    """Return the three tables as lines of Markdown."""
     cuts, kills = collections.defaultdict(list), collections.defaultdict(list)
     for durability, *figures in _CUT.findall(text):
         cuts[durability].append([int(figure) for figure in figures])
@@ -45,6 +48,11 @@ def tally(text):
             f"| {writers}, {threads} | {span(seeds)} | {sum(killed)} | {sum(acknowledged)} | {sum(relayed)} "
             f"| {sum(failed)} | {sum(lost)} |"
         )
+    interrupts = [[int(figure) for figure in figures] for figures in _INTERRUPT.findall(text)]
+    lines += ["", "| seeds | interrupted calls | runs acknowledged | lost |", "| --- | ---: | ---: | ---: |"]
+    if interrupts:
+        seeds, interrupted, acknowledged, lost = zip(*interrupts, strict=True)
+        lines.append(f"| {span(seeds)} | {sum(interrupted)} | {sum(acknowledged)} | {sum(lost)} |")
     return lines
 
 
