@@ -123,9 +123,7 @@ def crash_at_rename(folder: Path, after_count: int = 0, *, when: When = "before"
         after_count: How many still go through before.
         when: ``before`` the rename, or ``after`` it.
     """
-    countdown = Countdown(after_count)
-    crash = crash_when(countdown, when)
-    with _wrapped_files(_RENAMES, folder, lambda: crash("before"), lambda: crash("after")):
+    with _crash_at_files(_RENAMES, folder, after_count, when) as countdown:
         yield countdown
 
 
@@ -140,9 +138,17 @@ def crash_at_flush(folder: Path, after_count: int = 0, *, when: When = "before")
         after_count: How many flushes still go through before.
         when: ``before`` the flush, or ``after`` it.
     """
+    with _crash_at_files(_FLUSHES, folder, after_count, when) as countdown:
+        yield countdown
+
+
+@contextlib.contextmanager
+def _crash_at_files(
+    names: tuple[str, ...], folder: Path, after_count: int, when: When
+) -> Generator[Countdown]:
     countdown = Countdown(after_count)
     crash = crash_when(countdown, when)
-    with _wrapped_files(_FLUSHES, folder, lambda: crash("before"), lambda: crash("after")):
+    with _wrapped_files(names, folder, lambda: crash("before"), lambda: crash("after")):
         yield countdown
 
 
