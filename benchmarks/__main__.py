@@ -72,16 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("the runs come from real backtests: python -m pip install '.[demo]'", file=sys.stderr)
         return 1
     names = options.only or STANDARD
-    if len(names) > 1:
-        return _measure_apart(names, options)
-    scratch = SCRATCH_DIR / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    scratch.mkdir(parents=True)
-    plan = Plan(options.size, scratch, export_runs=options.export_runs, scale_runs=options.scale_runs)
+    scratch = options.scratch or SCRATCH_DIR / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     try:
+        if len(names) > 1:
+            return _measure_apart(names, options, scratch)
         command = " ".join(["python -m benchmarks", *_chosen(options), "--only", names[0]])
+        place = scratch / names[0]
+        place.mkdir(parents=True)
+        plan = Plan(options.size, place, export_runs=options.export_runs, scale_runs=options.scale_runs)
         _measure_and_tell(names[0], plan, command, out)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if options.scratch is None:  # otherwise whoever chose the folder removes it
+            shutil.rmtree(scratch, ignore_errors=True)
     return 0
 
 
@@ -96,11 +98,20 @@ def _render(out: Path) -> int:
     return 0
 
 
-def _measure_apart(names: Sequence[str], options: argparse.Namespace) -> int:
-    """Measure each benchmark by a command of its own, then tell which failed."""
+def _measure_apart(names: Sequence[str], options: argparse.Namespace, scratch: Path) -> int:
+    """Measure each benchmark by a command of its own, then tell which failed; nothing is deleted in between."""
     ends: list[tuple[str, float, str]] = []
     for name in names:
-        command = [sys.executable, "-m", "benchmarks", *_chosen(options), "--only", name]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            *_chosen(options),
+            "--only",
+            name,
+            "--scratch",
+            str(scratch),
+        ]
         if options.out:
             command += ["--out", str(options.out)]
         started_s = time.perf_counter()
@@ -164,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{', '.join(STANDARD)}; only when named: {', '.join(APART)}",
     )
     parser.add_argument("--out", type=Path, help="folder of the result files")
+    parser.add_argument("--scratch", type=Path, help="folder for stores and repositories, which then stays")
     parser.add_argument("--export-runs", type=int, help="runs of the export benchmark")
     parser.add_argument("--scale-runs", type=int, help="runs of the scale benchmark")
     return parser

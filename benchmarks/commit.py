@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.charts import FLUSH_KEY, Bar, Bars
 from benchmarks.engines import FLOOR, PRODUCT, available
 from benchmarks.floor import stages_us
 from benchmarks.runs import real_runs
 from benchmarks.samples import paired_ratio, spread, summary_ms
-from benchmarks.tables import Table, figure
+from benchmarks.tables import Headline, Table, figure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ def measure(plan: Plan) -> dict[str, Any]:
     times: dict[str, list[Times]] = {kind.name: [] for kind in kinds}
     try:
         for kind in kinds:
-            _commit_all(engines[kind.name], dict(enumerate(runs[:warm_count])))
+            _commit_all(engines[kind.name], _share(dict(enumerate(runs[:warm_count])), kind))
         for number in range(rounds_count):
             start = warm_count + number * block_count
             block = dict(enumerate(runs[start : start + block_count], start))
@@ -86,6 +87,7 @@ def _figures(kind: EngineKind, times: Mapping[str, Sequence[Times]]) -> dict[str
         "name": kind.name,
         "title": kind.title,
         "durability": kind.durability,
+        "flushed": kind.flushed,
         **summary_ms(list(together.values())),
         "over_floor_p50": round(paired_ratio(together, _joined(times[FLOOR])), 3),
         "over_this_store_p50": round(paired_ratio(together, _joined(times[PRODUCT])), 3),
@@ -117,3 +119,34 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         Table("One commit", heads, rows),
         Table("The floor, stage by stage", ["stage", "µs per run"], stages),
     ]
+
+
+def charts(result: Mapping[str, Any]) -> list[Bars]:
+    """Return the picture of the page."""
+    engines = sorted(result["engines"], key=lambda engine: float(engine["p50_ms"]))
+    marks = [
+        Bar(
+            engine["title"],
+            engine["p50_ms"],
+            ours=engine["name"] == PRODUCT,
+            hollow=not (engine["flushed"] or engine["name"] == FLOOR),
+        )
+        for engine in engines
+    ]
+    return [
+        Bars("commit", "One commit of a real run", "p50, milliseconds", marks, FLUSH_KEY, logarithmic=True)
+    ]
+
+
+def headlines(result: Mapping[str, Any]) -> list[Headline]:
+    """Return the line of the README: the best peer is the quickest, and the quickest of those that flush."""
+    engines = {engine["name"]: engine for engine in result["engines"]}
+    peers = [engine for name, engine in engines.items() if name not in {FLOOR, PRODUCT}]
+    best = min(peers, key=lambda engine: float(engine["p50_ms"]))
+    flushed = min((peer for peer in peers if peer["flushed"]), key=lambda engine: float(engine["p50_ms"]))
+    words = " · ".join(
+        f"{peer['title']} {figure(peer['p50_ms'])}{'' if peer['flushed'] else ' (not flushed)'}"
+        for peer in (best, *(() if best is flushed else (flushed,)))
+    )
+    replaced = engines.get("replaced_system", {}).get("p50_ms")
+    return [Headline("one commit, p50 ms", figure(engines[PRODUCT]["p50_ms"]), figure(replaced), words)]

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Final, Protocol
 
-from benchmarks import engines_git, engines_plain
+from benchmarks import engines_git, engines_plain, engines_tools, tools
 from benchmarks.floor import Floor
 from benchmarks.machine import missing_git, missing_package
 from cas import ArtifactStore, ArtifactStoreConfig
@@ -46,9 +46,11 @@ class EngineKind:
         name: Key in the results.
         title: Words for a table.
         durability: What is on the disk when a commit returns.
-        open: Called with an existing empty folder and the bytes of all runs to come.
+        open: Called with an existing folder and the bytes of all runs to come; makes the store in an empty one.
         missing: Returns why it cannot be opened here and how to install it, or None.
         share: Part of the runs it is given: the slow ones get few.
+        flushed: Content is on the disk when a commit returns, and so is what finds it again.
+        alone: Its work tree bears one process at a time, so users of several hold a lock around each commit.
     """
 
     name: str
@@ -57,6 +59,8 @@ class EngineKind:
     open: Callable[[Path, int], Engine]
     missing: Callable[[], dict[str, str] | None] = lambda: None
     share: float = 1.0
+    flushed: bool = False
+    alone: bool = False
 
 
 class ThisStore:
@@ -69,6 +73,10 @@ class ThisStore:
         """Commit from the files' paths, as a worker does."""
         return self._store.commit_artifacts(**run.as_call())
 
+    def newest(self, count: int) -> list[str]:
+        """Return the correlation IDs of the newest runs."""
+        return [str(record["correlation_id"]) for record in self._store.list_artifacts(limit=count)]
+
     def close(self) -> None:
         """Close the store."""
         self._store.close()
@@ -80,9 +88,13 @@ _git_python = functools.partial(missing_package, "git", "GitPython")
 _dulwich = functools.partial(missing_package, "dulwich", "dulwich")
 _pygit2 = functools.partial(missing_package, "pygit2", "pygit2")
 _diskcache = functools.partial(missing_package, "diskcache", "diskcache")
+FEW: Final = 1 / 60  # a process or more for each run: one run where this store gets sixty
 
 KINDS: Final = (
-    EngineKind(PRODUCT, "this store", "full: content, manifest, ids and export entry on the disk", ThisStore),
+    EngineKind(
+        PRODUCT, "this store", "full: content, manifest, ids and export entry on the disk", ThisStore,
+        flushed=True,
+    ),
     EngineKind(FLOOR, "floor", "the stored bytes on the disk, and nothing that finds them again", Floor),
     EngineKind(
         "replaced_system",
@@ -91,6 +103,7 @@ KINDS: Final = (
         engines_git.CommandLine,
         missing_git,
         share=0.2,
+        alone=True,
     ),
     EngineKind(
         "replaced_system_fsync",
@@ -99,6 +112,8 @@ KINDS: Final = (
         functools.partial(engines_git.CommandLine, fsync=True),
         missing_git,
         share=0.2,
+        flushed=True,
+        alone=True,
     ),
     EngineKind("gitpython", "GitPython", _UNSAFE, engines_git.GitPython, _git_python, share=0.2),
     EngineKind("dulwich", "dulwich", _UNSAFE, engines_git.Dulwich, _dulwich),
@@ -116,6 +131,7 @@ KINDS: Final = (
         "hash, copy, fsync, SQLite row",
         "each file synced, then the row (WAL, synchronous=FULL); folders are not",
         engines_plain.FilesAndSqlite,
+        flushed=True,
     ),
     EngineKind(
         "diskcache",
@@ -123,6 +139,33 @@ KINDS: Final = (
         "none: its default is WAL with synchronous=NORMAL, and its value files are not synced",
         engines_plain.DiskCache,
         _diskcache,
+    ),
+    EngineKind(
+        "restic",
+        "restic backup",
+        "data, index and snapshot files and their folders synced",
+        engines_tools.Restic,
+        functools.partial(tools.missing, "restic"),
+        share=FEW,
+        flushed=True,
+    ),
+    EngineKind(
+        "borg",
+        "borg create",
+        "segments, index and their folders synced",
+        engines_tools.Borg,
+        functools.partial(tools.missing, "borg"),
+        share=FEW,
+        flushed=True,
+    ),
+    EngineKind(
+        "dvc",
+        "dvc add, git commit and tag",
+        "its own database synced; content, git's objects and refs are left to the page cache",
+        engines_tools.Dvc,
+        functools.partial(tools.missing, "dvc"),
+        share=FEW,
+        alone=True,
     ),
 )  # fmt: skip
 

@@ -58,7 +58,12 @@ def require_git() -> None:
 
 
 def create_repository(folder: Path, *, bare: bool, fsync: bool = False) -> None:
-    """Make an empty repository that never collects garbage by itself, in a folder that is made when missing."""
+    """Make an empty repository that never collects garbage by itself, in a folder that is made when missing.
+
+    A repository that is there already is left as it is.
+    """
+    if (folder / "HEAD" if bare else folder / ".git").exists():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     git(folder, "init", "--quiet", "--initial-branch=main", *(("--bare",) if bare else ()))
     git(folder, "config", "gc.auto", "0")
@@ -73,11 +78,19 @@ def message_of(run: StoredRun) -> str:
     return f"Add artifacts for {run.workflow_id}/{run.task_id}"
 
 
+def tagged_runs(folder: Path, count: int) -> list[str]:
+    """Return the correlation IDs of the newest tags of a repository, the newest first."""
+    order = ("--sort=-creatordate", f"--count={count}", "--format=%(refname:lstrip=2)")
+    return git(folder, "for-each-ref", *order, "refs/tags/corr_*").decode().split()
+
+
 class CommandLine:
     """The replaced system: a new branch in the work tree, copies, add, commit and two tags, each a git process."""
 
     def __init__(self, folder: Path, _room_bytes: int, *, fsync: bool = False) -> None:
         self._folder = folder
+        if (folder / ".git").exists():
+            return
         create_repository(folder, bare=False, fsync=fsync)
         git(folder, "commit", "--quiet", "--allow-empty", "--message=Begin")
 
@@ -93,6 +106,10 @@ class CommandLine:
         git(self._folder, "commit", "--quiet", f"--message={message_of(run)}")
         for tag in run.tags:
             git(self._folder, "tag", "--annotate", f"--message={message_of(run)}", tag)
+
+    def newest(self, count: int) -> list[str]:
+        """Return the runs of the newest tags."""
+        return tagged_runs(self._folder, count)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -110,6 +127,7 @@ class GitPython:
     def __init__(self, folder: Path, _room_bytes: int) -> None:
         import git as gitpython
 
+        self._folder = folder
         create_repository(folder, bare=True)
         self._git = gitpython
         self._repository = gitpython.Repo(folder)
@@ -141,6 +159,10 @@ class GitPython:
         lines = [b"%o %s\0%s" % (mode, name.encode(), oid) for mode, name, oid in entries]
         return self._store("tree", b"".join(lines))
 
+    def newest(self, count: int) -> list[str]:
+        """Return the runs of the newest tags."""
+        return tagged_runs(self._folder, count)
+
     def close(self) -> None:
         """End the processes it keeps."""
         self._repository.close()
@@ -153,6 +175,7 @@ class Dulwich:
         from dulwich import objects
         from dulwich.repo import Repo
 
+        self._folder = folder
         create_repository(folder, bare=True, fsync=fsync)
         self._objects = objects
         self._repository = Repo(str(folder))
@@ -191,6 +214,10 @@ class Dulwich:
         oid: bytes = item.id
         return oid
 
+    def newest(self, count: int) -> list[str]:
+        """Return the runs of the newest tags."""
+        return tagged_runs(self._folder, count)
+
     def close(self) -> None:
         """Close the repository."""
         self._repository.close()
@@ -202,6 +229,7 @@ class Pygit2:
     def __init__(self, folder: Path, _room_bytes: int, *, fsync: bool = False) -> None:
         import pygit2
 
+        self._folder = folder
         create_repository(folder, bare=True, fsync=fsync)
         self._git = pygit2
         self._repository = pygit2.Repository(str(folder))
@@ -224,6 +252,10 @@ class Pygit2:
         )
         for tag in run.tags:
             repository.create_tag(tag, commit, self._git.enums.ObjectType.COMMIT, self._person, message)
+
+    def newest(self, count: int) -> list[str]:
+        """Return the runs of the newest tags."""
+        return tagged_runs(self._folder, count)
 
     def close(self) -> None:
         """Free the repository."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import sqlite3
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from benchmarks.floor import read_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from benchmarks.runs import StoredRun
@@ -27,8 +29,8 @@ class FilesAndSqlite:
         self._rows.execute("PRAGMA journal_mode=WAL")
         self._rows.execute("PRAGMA synchronous=FULL")
         self._rows.execute(
-            "CREATE TABLE runs (correlation_id TEXT PRIMARY KEY, workflow_id TEXT, task_id TEXT, prompt_hash TEXT, "
-            "metadata TEXT, files TEXT)"
+            "CREATE TABLE IF NOT EXISTS runs (correlation_id TEXT PRIMARY KEY, workflow_id TEXT, task_id TEXT, "
+            "prompt_hash TEXT, metadata TEXT, files TEXT)"
         )
 
     def commit(self, run: StoredRun) -> None:
@@ -44,10 +46,26 @@ class FilesAndSqlite:
         target = self._folder / name[:2] / name[2:]
         target.parent.mkdir(exist_ok=True)
         if not target.exists():
-            with target.open("xb", buffering=0) as file:
+            made = target.with_name(f"{name[2:]}.{os.getpid()}")
+            with made.open("xb", buffering=0) as file:
                 file.write(data)
                 os.fsync(file.fileno())
+            made.rename(target)  # another process may have copied the same content in the meantime
         return name
+
+    def newest(self, count: int) -> list[str]:
+        """Return the correlation IDs of the rows inserted last."""
+        rows = self._rows.execute("SELECT * FROM runs ORDER BY rowid DESC LIMIT ?", (count,))
+        return [row[0] for row in rows]
+
+    def restore(self, run: StoredRun, target: Path) -> Path:
+        """Copy the files of a run's row."""
+        select = "SELECT files FROM runs WHERE correlation_id = ?"
+        (files,) = self._rows.execute(select, (run.correlation_id,)).fetchone()
+        target.mkdir(parents=True)
+        for name, digest in json.loads(files).items():
+            (target / name).write_bytes(read_whole(self._folder / digest[:2] / digest[2:]))
+        return target
 
     def close(self) -> None:
         """Close the table."""
@@ -68,6 +86,27 @@ class DiskCache:
             for path in run.paths:
                 self._cache.set((run.correlation_id, path.name), read_whole(path))
             self._cache.set(run.correlation_id, {"metadata": run.metadata, "task_id": run.task_id})
+
+    def commit_all(self, runs: Sequence[StoredRun]) -> None:
+        """Set the keys of all runs in one transaction."""
+        with self._cache.transact():
+            for run in runs:
+                self.commit(run)
+
+    def newest(self, count: int) -> list[str]:
+        """Walk back from the key set last: the cache keeps the order in which keys were set."""
+        runs = (key for key in reversed(self._cache) if isinstance(key, str))
+        found = list(itertools.islice(runs, count))
+        for key in found:
+            self._cache.get(key)
+        return found
+
+    def restore(self, run: StoredRun, target: Path) -> Path:
+        """Get each file and write it."""
+        target.mkdir(parents=True)
+        for path in run.paths:
+            (target / path.name).write_bytes(self._cache[run.correlation_id, path.name])
+        return target
 
     def close(self) -> None:
         """Close the cache."""

@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.charts import FLUSH_KEY, Bar, Bars
 from benchmarks.engines_git import create_repository, git
 from benchmarks.exporters import METHODS
 from benchmarks.filling import filled_store
@@ -255,3 +256,18 @@ def _table(extent: Mapping[str, Any]) -> Table:
         "Ratios are per run where a method was given fewer runs."
     )
     return Table(f"Export of {extent['runs_count']:,} runs", heads, rows, note)
+
+
+def charts(result: Mapping[str, Any]) -> list[Bars]:
+    """Return the picture of the page."""
+    methods = sorted(result["methods"], key=lambda method: -float(method["runs_per_s"]))
+    marks = [
+        Bar(
+            method["title"],
+            1000 / method["runs_per_s"],
+            ours=method["name"].startswith("this_exporter"),
+            hollow=not method["name"].startswith("this_exporter"),
+        )
+        for method in methods
+    ]
+    return [Bars("export", "Export into git", "milliseconds per run", marks, FLUSH_KEY, logarithmic=True)]

@@ -58,7 +58,9 @@ def versions() -> dict[str, str]:
             continue
     if shutil.which("git"):
         found["git"] = _output("git", "--version").removeprefix("git version ")
-    return found
+    from benchmarks import tools  # which asks this module whether git is there
+
+    return found | tools.versions()
 
 
 def missing_package(module: str, package: str) -> dict[str, str] | None:

@@ -22,23 +22,10 @@ if TYPE_CHECKING:
 
 # What `make bench` measures, within a quarter of an hour in all.
 STANDARD: Final = (
-    "commit",
-    "commit_stages",
-    "writers",
-    "sizes",
-    "scale",
-    "queries",
-    "upkeep",
-    "export",
-    "push",
-    "refs",
-    "beside",
-    "signing",
-    "stored_bytes",
-    "browse",
-    "metering",
-    "secret_speed",
-    "secret_quality",
+    *("commit", "commit_stages", "bulk", "four_processes", "stored_bytes", "restore", "list_newest"),
+    *("export", "push", "refs", "beside", "signing", "signatures"),
+    *("writers", "sizes", "scale", "queries", "upkeep", "codecs", "layouts", "browse"),
+    *("metering", "secret_speed", "secret_quality"),
 )
 # What takes longer, each by a target of its own.
 APART: Final = ("scale_million",)

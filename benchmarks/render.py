@@ -1,8 +1,8 @@
-"""Pages from results: `docs/benchmarks.md` whole, and the marked places of the README.
+"""Pages from results: `docs/benchmarks.md` and `docs/charts/` whole, and the marked places of other pages.
 
 Invariant: a figure on a page is one from a result file; what stands between markers is replaced, what stands outside is
-not touched. A marker in the README is a pair of comments, `<!-- benchmark: NAME -->` and `<!-- /benchmark -->`; NAME
-is a benchmark, or `conditions` for the machine and versions.
+not touched. A marker is a pair of comments, `<!-- benchmark: NAME -->` and `<!-- /benchmark -->`; NAME is a benchmark,
+whose first table is put there, or `summary`, the short table of all of them.
 """
 
 from __future__ import annotations
@@ -12,47 +12,94 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import results
 from benchmarks.registry import NAMES, parts_of
+from benchmarks.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-CONDITIONS: Final = "conditions"
+SUMMARY: Final = "summary"
+_PAGE: Final = "docs/benchmarks.md"
+_CHARTS: Final = "docs/charts"
 _MARKED: Final = re.compile(r"(<!-- benchmark: ([a-z_]+) -->\n)(.*?)(<!-- /benchmark -->)", re.DOTALL)
+
+Kept = dict[str, dict[str, Any]]
 
 
 def write_pages(results_dir: Path, project: Path) -> list[Path]:
-    """Write the benchmark page, and the README where there is one; return the pages that were written.
+    """Write the benchmark page, its charts, and the marked places; return the files that were written.
 
     Raises:
         ValueError: No result was kept yet, or a marker names no kept benchmark.
     """
-    kept = {name: found for name in NAMES if (found := results.load(results_dir, name)) is not None}
-    if not kept:
-        raise ValueError("there are no results yet: run python -m benchmarks first")
-    page = project / "docs" / "benchmarks.md"
-    page.parent.mkdir(exist_ok=True)
-    page.write_text(_page(kept))
-    written = [page]
-    readme = project / "README.md"
-    if readme.exists():
-        before = readme.read_text()
-        after = _MARKED.sub(lambda match: f"{match[1]}{_marked(match[2], kept)}{match[4]}", before)
-        if after != before:
-            readme.write_text(after)
-            written.append(readme)
+    rendered = render(load_all(results_dir), project)
+    for stale in set((project / _CHARTS).glob("*.svg")) - rendered.keys():
+        stale.unlink()
+    written = [path for path, text in rendered.items() if not path.exists() or path.read_text() != text]
+    for path in written:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(rendered[path])
     return written
 
 
-def _marked(name: str, kept: Mapping[str, dict[str, Any]]) -> str:
-    if name == CONDITIONS:
-        return _conditions(next(iter(kept.values()))) + "\n"
+def load_all(results_dir: Path) -> Kept:
+    """Return the results that were kept, in the order of the page."""
+    return {name: found for name in NAMES if (found := results.load(results_dir, name)) is not None}
+
+
+def render(kept: Kept, project: Path) -> dict[Path, str]:
+    """Return what every generated file has to hold: the page, the charts, and each page with a marker.
+
+    Raises:
+        ValueError: No result was kept yet, or a marker names no kept benchmark.
+    """
+    if not kept:
+        raise ValueError("there are no results yet: run python -m benchmarks first")
+    made = {project / _PAGE: _page(kept)}
+    for name, document in kept.items():
+        for chart in parts_of(name, "charts", document):
+            made[project / _CHARTS / f"{chart.name}.svg"] = chart.svg()
+    for path in _pages(project):
+        before = path.read_text()
+        if _MARKED.search(before):
+            made[path] = _MARKED.sub(lambda match: f"{match[1]}{_marked(match[2], kept)}\n{match[4]}", before)
+    return made
+
+
+def _pages(project: Path) -> Iterator[Path]:
+    if (project / "README.md").exists():
+        yield project / "README.md"
+    yield from sorted(path for path in (project / "docs").glob("*.md") if path != project / _PAGE)
+
+
+def _marked(name: str, kept: Kept) -> str:
+    if name == SUMMARY:
+        return _summary(kept)
     if name not in kept:
         raise ValueError(f"a marker asks for {name!r}; kept are {', '.join(kept)}")
-    return parts_of(name, "tables", kept[name])[0].markdown() + "\n"
+    document = kept[name]
+    made: Table = parts_of(name, "tables", document)[0]
+    return (
+        f"{made.markdown()}\n\n`{document['command']}`, {document['taken_at'][:10]}. {_conditions(document)}"
+    )
 
 
-def _page(kept: Mapping[str, dict[str, Any]]) -> str:
+def _summary(kept: Kept) -> str:
+    """Return the short table: one line for each headline, then on what it was measured."""
+    lines = [line for name, document in kept.items() for line in parts_of(name, "headlines", document)]
+    rows = [[line.question, line.ours, line.replaced, line.peer] for line in lines]
+    shown = [kept[name] for name in kept if parts_of(name, "headlines", kept[name])]
+    days = sorted({document["taken_at"][:10] for document in shown})
+    sizes = sorted({document["size"] for document in shown})
+    table = Table("", ["", "this store", "replaced system", "best peer"], rows)
+    return (
+        f"{table.markdown()}\n\n"
+        f"`make bench` ({', '.join(sizes)}), {' to '.join(dict.fromkeys((days[0], days[-1])))}. "
+        f"{_conditions(shown[0])}"
+    )
+
+
+def _page(kept: Kept) -> str:
     head = (
         "# Benchmarks\n\nGenerated by `python -m benchmarks render` from the files in `benchmarks/results/`, which "
         "hold more than is shown here, raw samples among it. `make bench` measures anew."
@@ -67,6 +114,7 @@ def _section(name: str, document: dict[str, Any]) -> str:
         document["method"],
         f"`{document['command']}`, {document['taken_at'][:10]}. {_extent(document)}\n\n{_conditions(document)}",
     ]
+    lines += [f"![{chart.title}](charts/{chart.name}.svg)" for chart in parts_of(name, "charts", document)]
     for table in parts_of(name, "tables", document):
         lines += [f"### {table.title}", table.markdown()]
     for left_out in document["skipped"]:

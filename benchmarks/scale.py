@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.charts import Lines, Series
 from benchmarks.samples import summary_ms
 from benchmarks.tables import Table, figure
 from cas import ArtifactStore, ArtifactStoreConfig
@@ -226,3 +227,20 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         f"processor time {figure(result['commit_cpu_p50_growth'])} x."
     )
     return [Table("A store that grows", heads, rows, note)]
+
+
+def charts(result: Mapping[str, Any]) -> list[Lines]:
+    """Return the picture of the page."""
+    lines = {
+        "commit": ("commit", "p50_ms"),
+        "of it processor": ("commit_cpu", "p50_ms"),
+        "newest 50": ("list_newest_50", "p50_ms"),
+        "by correlation ID": ("get_by_correlation_id", "p50_ms"),
+    }
+    series = [
+        Series(words, [(mark["runs_count"], mark[part][key]) for mark in result["marks"]])
+        for words, (part, key) in lines.items()
+    ]
+    return [
+        Lines(str(result["name"]), "A store that grows", "runs in the store", "p50, milliseconds", series)
+    ]

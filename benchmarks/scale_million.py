@@ -13,6 +13,7 @@ from benchmarks import scale
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from benchmarks.charts import Lines
     from benchmarks.plan import Plan
     from benchmarks.tables import Table
 
@@ -27,3 +28,8 @@ def measure(plan: Plan) -> dict[str, Any]:
 def tables(result: Mapping[str, Any]) -> list[Table]:
     """Return the table of the page."""
     return scale.tables(result)
+
+
+def charts(result: Mapping[str, Any]) -> list[Lines]:
+    """Return the picture of the page."""
+    return scale.charts(result)

@@ -29,6 +29,16 @@ class Table:
         return all(row[place][:1].isdigit() or row[place] in {"", "n/a"} for row in self.rows)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Headline:
+    """One line of the README's table: a question; the figures of this store, the replaced system, the best peer."""
+
+    question: str
+    ours: str
+    replaced: str
+    peer: str
+
+
 def figure(value: float | None) -> str:
     """Write a figure with three significant digits, whole when large; "n/a" when there is none."""
     if value is None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import slowflush
+from benchmarks.charts import Lines, Series
 from benchmarks.floor import Floor
 from benchmarks.plan import PROJECT
 from benchmarks.runs import StoredRun, real_runs
@@ -203,6 +204,25 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
             else f"{kind.capitalize()}, {flush_ms:g} ms added to each flush"
         )
         made.append(Table(title, heads, rows))
+    return made
+
+
+def charts(result: Mapping[str, Any]) -> list[Lines]:
+    """Return the pictures of the page: one line for each flush time, for processes and for threads."""
+    made = []
+    for kind in dict.fromkeys(cell["kind"] for cell in result["cells"]):
+        cells = [cell for cell in result["cells"] if cell["kind"] == kind]
+        series = [
+            Series(
+                f"+{flush_ms:g} ms" if flush_ms else "the disk's own",
+                [(c["writers_count"], c["runs_per_s"]) for c in cells if c["added_flush_ms"] == flush_ms],
+            )
+            for flush_ms in dict.fromkeys(cell["added_flush_ms"] for cell in cells)
+        ]
+        title = f"Writers of one store: {kind}"
+        made.append(
+            Lines(f"writers_{kind.replace(' ', '_')}", title, kind, "runs per second, by flush time", series)
+        )
     return made
 
 

@@ -1,27 +1,40 @@
 """Every benchmark at a tiny size: it runs, says what it measured, and its tables and pages come from its results."""
 
 import ast
+import itertools
 import json
 import re
 import shutil
+import sys
+from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import render, results
+from benchmarks import render, results, tools
 from benchmarks.__main__ import main, run
-from benchmarks.plan import PROJECT, Plan
+from benchmarks.charts import Bar, Bars, Lines, Series
+from benchmarks.engines_tools import Borg, Dvc, Restic
+from benchmarks.plan import PROJECT, RESULTS_DIR, Plan
+from benchmarks.readers import same_files
 from benchmarks.registry import NAMES, parts_of, question_of
+from benchmarks.runs import real_runs
 from benchmarks.samples import paired_ratio, percentile
 from benchmarks.tables import Table, figure
 
 pytest.importorskip("backtesting", reason="the demo extra is not installed")
 
-NEED_GIT = {"beside", "export", "push", "refs", "signing"}
+NEED_GIT = {"beside", "bulk", "export", "list_newest", "push", "refs", "restore", "signing"}
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("bench-data")
+
+
+def hide_tools(patch):
+    """Peers that are programs take a second for each run; the benchmarks do without, and say how to get them."""
+    for name in ("RESTIC", "BORG", "DVC"):
+        patch.setenv(f"BENCH_{name}", "/nowhere")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +44,9 @@ def documents(data_dir, tmp_path_factory):
     def measured(name):
         if name not in made:
             plan = Plan("tiny", tmp_path_factory.mktemp(name), data=data_dir)
-            made[name] = run(name, plan, f"python -m benchmarks --only {name}")
+            with pytest.MonkeyPatch.context() as patch:
+                hide_tools(patch)
+                made[name] = run(name, plan, f"python -m benchmarks --only {name}")
         return made[name]
 
     return measured
@@ -104,7 +119,10 @@ def test_export_methods_make_as_many_refs_per_run(documents):
         assert method["refs_count"] == 3 * method["runs_count"]
 
 
-def test_measure_when_one_question_fails_keeps_the_others_and_its_earlier_result(tmp_path, capfd):
+def test_measure_when_one_question_fails_keeps_the_others_and_its_earlier_result(
+    tmp_path, capfd, monkeypatch
+):
+    hide_tools(monkeypatch)
     earlier = tmp_path / "scale.json"
     earlier.write_text("kept before")
     arguments = ["--tiny", "--only", "scale", "stored_bytes", "--scale-runs", "-5", "--out", str(tmp_path)]
@@ -125,13 +143,17 @@ def test_pages_replace_only_what_is_marked(documents, tmp_path):
     results.save(kept, "stored_bytes", documents("stored_bytes"))
     readme = project / "README.md"
     readme.write_text("Before\n<!-- benchmark: stored_bytes -->\nold\n<!-- /benchmark -->\nAfter\n")
-    assert render.write_pages(kept, project) == [project / "docs" / "benchmarks.md", readme]
+    stale = project / "docs" / "charts" / "removed.svg"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("a benchmark that is gone")
+    chart = project / "docs" / "charts" / "stored_bytes.svg"
+    assert render.write_pages(kept, project) == [project / "docs" / "benchmarks.md", chart, readme]
     text = readme.read_text()
     assert text.startswith("Before\n<!-- benchmark: stored_bytes -->\n| store |")
-    assert text.endswith("|\n\nThis store:" + text.partition("This store:")[2])
     assert "\nold\n" not in text
-    assert text.endswith("<!-- /benchmark -->\nAfter\n")
-    assert render.write_pages(kept, project) == [project / "docs" / "benchmarks.md"]
+    assert text.endswith("\n<!-- /benchmark -->\nAfter\n")
+    assert not stale.exists()
+    assert render.write_pages(kept, project) == []
 
 
 def test_pages_with_a_marker_that_nothing_answers_are_refused(documents, tmp_path):
@@ -141,14 +163,87 @@ def test_pages_with_a_marker_that_nothing_answers_are_refused(documents, tmp_pat
         render.write_pages(tmp_path, tmp_path)
 
 
-def test_kept_results_match_the_page():
-    page = PROJECT / "docs" / "benchmarks.md"
-    kept = {
-        name: found for name in NAMES if (found := results.load(PROJECT / "benchmarks" / "results", name))
+def test_pages_and_charts_hold_what_the_kept_results_say_and_nothing_else():
+    rendered = render.render(render.load_all(RESULTS_DIR), PROJECT)
+    assert PROJECT / "README.md" in rendered, "the README shows figures between markers"
+    changed = [path.name for path, text in rendered.items() if path.read_text() != text]
+    assert not changed, "run python -m benchmarks render"
+    charts = set((PROJECT / "docs" / "charts").glob("*.svg"))
+    assert charts == {path for path in rendered if path.suffix == ".svg"}
+
+
+def test_kept_results_are_full_measurements():
+    for name, document in render.load_all(RESULTS_DIR).items():
+        assert document["size"] == "full", name
+        assert document["command"].startswith(f"python -m benchmarks --only {name}")
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_charts_are_well_formed_and_name_every_store(name, documents):
+    needs_git(name)
+    for chart in parts_of(name, "charts", documents(name)):
+        image = ElementTree.fromstring(chart.svg())  # noqa: S314 - our own text
+        words = [element.text for element in image.iter("{http://www.w3.org/2000/svg}text")]
+        assert chart.title in words
+        if isinstance(chart, Bars):
+            assert [bar.label for bar in chart.bars if bar.label not in words] == []
+            assert any(bar.ours for bar in chart.bars)
+            assert [bar.label for bar in chart.bars if figure(bar.value) not in words] == []
+        else:
+            ends = [f"{series.label}: {figure(series.points[-1][1])}" for series in chart.series]
+            assert set(ends) <= set(words)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_headlines_have_the_figures_of_the_tables(name, documents):
+    needs_git(name)
+    tables = parts_of(name, "tables", documents(name))
+    cells = {cell for table in tables for row in table.rows for cell in row}
+    for line in parts_of(name, "headlines", documents(name)):
+        assert line.ours in cells
+        assert line.replaced in cells
+        assert any(word in line.peer for word in cells)
+
+
+def test_bars_have_lengths_in_proportion():
+    chart = Bars("n", "Title", "unit", [Bar("a", 1.0, ours=True), Bar("b", 2.0), Bar("none", None)])
+    widths = [
+        float(text) for text in re.findall(r'<rect class="o[a-z]+"[^>]* width="([0-9.]+)"', chart.svg())
+    ]
+    assert widths[1] == pytest.approx(2 * widths[0], rel=0.01)
+    assert len(widths) == 2
+
+
+def test_lines_labels_that_would_cover_each_other_are_moved_apart():
+    series = [Series(label, [(1, 1.0), (10, 5.0)]) for label in "abc"]
+    chart = Lines("n", "Title", "runs", "unit", series)
+    places = [float(y) for y in re.findall(r'class="dot\d" x="[0-9.]+" y="([0-9.]+)"', chart.svg())]
+    assert len(places) == 3
+    assert min(b - a for a, b in itertools.pairwise(sorted(places))) >= 15
+
+
+def test_tool_is_taken_from_its_variable_or_said_how_to_get(monkeypatch, tmp_path):
+    monkeypatch.setenv("BENCH_RESTIC", str(tmp_path / "nowhere"))
+    assert tools.missing("restic") == {
+        "reason": "restic is not installed",
+        "install": "apt-get install restic",
     }
-    if not kept or not page.exists():
-        pytest.skip("nothing was measured here yet")
-    assert page.read_text() == render._page(kept)
+    monkeypatch.setenv("BENCH_RESTIC", sys.executable)
+    assert tools.path_of("restic") == sys.executable
+    assert tools.missing("restic") is None
+
+
+@pytest.mark.parametrize(("name", "engine"), [("restic", Restic), ("borg", Borg), ("dvc", Dvc)])
+def test_tool_engine_gives_back_what_it_took(name, engine, data_dir, tmp_path):
+    if (why := tools.missing(name)) is not None:
+        pytest.skip(f"{why['reason']}: {why['install']}")
+    runs = real_runs(2, data_dir)
+    opened = engine(tmp_path, 0)
+    for one in runs:
+        opened.commit(one)
+    assert sorted(engine(tmp_path, 0).newest(50)) == [one.correlation_id for one in runs]
+    for one in runs:
+        assert same_files(one, opened.restore(one, tmp_path / "out" / one.correlation_id))
 
 
 def test_paired_ratio_compares_shared_runs_only():
