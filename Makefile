@@ -10,6 +10,8 @@ DEMO_DIR ?= build/demo
 PY := $(VENV)/bin/python
 LOCK := requirements/dev.txt
 LOWEST := .venv-lowest
+RELEASE := .venv-release
+DIST ?= dist
 EXTRAS := sign,testing,redis,metrics,browse,demo
 # Named after what it was made from: a changed lock, version or folder asks for a new set-up, a mere checkout does not.
 READY := $(VENV)/.ready-$(shell { cat pyproject.toml $(LOCK) cas/_version.py; echo '$(CURDIR)'; } | cksum | tr ' ' '-')
@@ -18,7 +20,8 @@ READY := $(VENV)/.ready-$(shell { cat pyproject.toml $(LOCK) cas/_version.py; ec
 $(shell test -x $(PY) || rm -f $(VENV)/.ready-*)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-redis setup-chromium setup-promtool demo test test-long test-lowest lint format bench bench-quick bench-scale lock clean
+.PHONY: help setup setup-redis setup-chromium setup-promtool demo test test-long test-lowest lint docs format bench \
+  bench-quick bench-scale lock dist sbom licences check-dist clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -106,13 +109,37 @@ bench-scale: $(READY) ## A store of 1,000,000 runs (half an hour), keep the figu
 	$(PY) -m benchmarks render
 
 # Names and digests only: where packages come from is the machine's own setting.
-lock: $(READY) ## Resolve the newest versions into the lock
-	$(PY) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --custom-compile-command "make lock" --all-extras --group dev --output-file $(LOCK) \
-	  pyproject.toml
+COMPILE := $(PY) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock: $(READY) ## Resolve the newest versions into the locks
+	$(COMPILE) --all-extras --group dev --output-file $(LOCK) pyproject.toml
+	$(COMPILE) --group release --output-file requirements/release.txt
+
+# The time of the last commit is the time of every file, so the same commit gives the same bytes.
+dist: $(READY) ## Build wheel and sdist into dist
+	rm -rf $(DIST)
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PY) -m hatchling build --directory $(DIST)
+	$(PY) -m release.contents $(DIST)
+
+# Tools that only a release needs have a lock and an environment of their own.
+$(RELEASE)/bin/twine: requirements/release.txt $(READY)
+	$(PY) -m venv --clear $(RELEASE)
+	$(PY) -m pip --python $(RELEASE)/bin/python install --quiet --require-hashes --requirement $<
+	@touch $@
+
+sbom: dist $(RELEASE)/bin/twine ## Write the software bill of materials beside the wheel
+	$(PY) -m release.sbom $(DIST) $(RELEASE)/bin/cyclonedx-py
+
+licences: $(READY) ## Write docs/licences.md from the lock and the installed packages
+	$(PY) -m release.licences
+
+check-dist: sbom ## Check wheel and sdist, and try them with every supported Python there is (5 minutes)
+	$(RELEASE)/bin/twine check --strict $(DIST)/*.whl $(DIST)/*.tar.gz
+	$(PY) -m release.smoke $(DIST)
 
 clean: ## Remove what the targets made, except .venv
-	rm -rf build dist $(LOWEST) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist $(LOWEST) $(RELEASE) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
 
 # A .venv that exists is kept, whoever made it, unless its interpreter is gone or too old. Some systems ship Python

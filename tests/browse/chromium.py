@@ -69,15 +69,10 @@ class Chromium:
         self._loaded_count = 0
         self.requests = []
         self.complaints = []
-        try:
-            target = self.call("Target.createTarget", url="about:blank")["targetId"]
-            self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-            for domain in ("Page", "Network", "Runtime", "Log"):
-                self.call(f"{domain}.enable")
-        except BaseException:
-            self._process.kill()
-            self.close()
-            raise
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
 
     def close(self):
         with contextlib.suppress(OSError):
