@@ -105,7 +105,7 @@ class Guard:
             address = ipaddress.ip_address(name)
         except ValueError:
             return False
-        return address.is_loopback or not _is_loopback(self._host)
+        return address.is_loopback or not is_loopback(self._host)
 
 
 def host_name(text: str) -> str:
@@ -115,7 +115,8 @@ def host_name(text: str) -> str:
     return text.rpartition(":")[0].lower() if ":" in text else text.lower()
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or address is reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -7,7 +7,6 @@ be read is shown with the place in it, and the form keeps what was typed.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import TYPE_CHECKING, Final
 
 from cas import predicate, records
@@ -18,7 +17,7 @@ from cli.browse.site import run_ref, whole_parameter
 from cli.figures import metrics_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
 
 PAGE_RUNS: Final = 50
 _METRIC_COLUMNS: Final = 8
-# Runs whose metrics become columns: the newest, whatever the filter, so that columns stay while one looks around.
-_COLUMN_RUNS: Final = 50
+# Runs whose metrics become columns, and whose names are offered: the newest, whatever the filter, so that they stay
+# while one looks around.
+_KNOWN_RUNS: Final = 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +98,8 @@ def _question(asked: Asked) -> Question:
 
 
 def _render(site: Site, asked: Asked, runs: list[Record], total: int, error: QueryError | None) -> Response:
-    metrics = _columns(site, runs, asked.sort)
+    newest = site.store.list_artifacts(limit=_KNOWN_RUNS)
+    counts = _metric_counts([*newest, *runs])
     pages = max(1, -(-total // PAGE_RUNS))
 
     def link(**changed: object) -> str:
@@ -110,7 +111,12 @@ def _render(site: Site, asked: Asked, runs: list[Record], total: int, error: Que
         asked=asked,
         error=error,
         runs=[{**run, "ref": run_ref(run), "metrics": metrics_of(run)} for run in runs],
-        metrics=metrics,
+        metrics=_columns(counts, asked.sort),
+        known={
+            "metrics": counts,
+            "workflows": dict.fromkeys(run["workflow_id"] for run in newest),
+            "tasks": dict.fromkeys(run["task_id"] for run in newest),
+        },
         total=total,
         first=(asked.page - 1) * PAGE_RUNS + 1,
         pages=pages,
@@ -118,13 +124,18 @@ def _render(site: Site, asked: Asked, runs: list[Record], total: int, error: Que
     )
 
 
-def _columns(site: Site, runs: Sequence[Record], sort: str) -> list[str]:
-    """Return the metrics that most of the newest runs have, in the order they were given, and the one to sort by."""
+def _metric_counts(runs: Sequence[Record]) -> dict[str, int]:
+    """Return how many of some runs have each metric as a number, in the order they were given."""
     counts: dict[str, int] = {}
-    for run in itertools.chain(site.store.list_artifacts(limit=_COLUMN_RUNS), runs):
+    for run in runs:
         for name, value in metrics_of(run).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _columns(counts: Mapping[str, int], sort: str) -> list[str]:
+    """Return the metrics that most runs have, and the one to sort by."""
     best = sorted(counts, key=lambda name: -counts[name])[:_METRIC_COLUMNS]
     columns = [name for name in counts if name in best]
     return [*columns, sort] if sort and sort not in columns else columns

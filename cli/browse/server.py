@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from cas.errors import InvalidInputError
-from cli.browse.guard import Guard, new_token
+from cli.browse.guard import Guard, is_loopback, new_token
 from cli.browse.site import Site, new_application
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Server:
         token: The secret part of the address.
         port: The port it listens on.
         url: The address to open.
+        is_open_to_others: Whether other machines can reach it.
 
     Raises:
         InvalidInputError: It cannot listen there.
@@ -48,6 +49,7 @@ class Server:
     ) -> None:
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
+        self.is_open_to_others = not is_loopback(host)
         self.token = new_token()
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self.port}/{self.token}/"

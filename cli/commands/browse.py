@@ -74,6 +74,8 @@ def browse(
             else:
                 output.line(server.url)
             output.flush()
+            if server.is_open_to_others:
+                output.warn("other machines can reach this address, and what they get is not encrypted")
             output.note("Whoever has this address may read the store. Ctrl-C ends it.")
             if open_ is None:
                 open_ = output.is_terminal and not session.as_json and settings.has_screen()

@@ -1,5 +1,7 @@
 """The list of runs: pages, order, filters, and runs that come and go meanwhile."""
 
+import re
+
 import pytest
 
 from cas import predicate
@@ -131,6 +133,18 @@ def test_list_links_keep_the_question(visit_many):
         link for link in visit_many(where="number > 1", sort="net_pnl").links if "page=2" in link
     )
     assert visit_many(path=following).runs == visit_many(where="number > 1", sort="net_pnl", page=2).runs
+
+
+def test_list_offers_the_names_of_the_newest_runs(visit_many):
+    text = visit_many(sort="number", order="asc").text
+    lists = dict(re.findall(r'<datalist id="known-(\w+)">(.*?)</datalist>', text))
+    found = {name: set(re.findall('value="([^"]+)"', options)) for name, options in lists.items()}
+    assert found == {
+        "metrics": {"net_pnl", "number"},
+        "workflows": {"wf_0", "wf_1", "wf_2"},
+        "tasks": {"t0", "t1", "t2", "t3"},
+    }
+    assert '<option value="asc" selected>' in text
 
 
 def test_list_of_an_empty_store_says_how_to_begin(own, serve):

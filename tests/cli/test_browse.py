@@ -99,6 +99,16 @@ def test_browse_takes_the_port_it_is_given_and_refuses_one_in_use(store, browse)
     end(third, signal.SIGINT)
 
 
+def test_browse_warns_when_other_machines_can_reach_it(store, browse):
+    process, line = browse("--host", "0.0.0.0", "--no-open")  # noqa: S104
+    port = re.fullmatch(r"http://0\.0\.0\.0:(\d+)/[\w-]{22}/\n", line)[1]
+    assert "No runs yet" in get(line.strip().replace("0.0.0.0", "127.0.0.1"))  # noqa: S104
+    assert int(port)
+    code, _, err = end(process, signal.SIGINT)
+    assert code == 0
+    assert err.startswith("warning: other machines can reach this address")
+
+
 def test_browse_without_a_store_says_so(cas):
     assert cas("browse").code == 3
 

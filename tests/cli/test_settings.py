@@ -1,5 +1,7 @@
 """Settings: order of precedence, paths, types, unknown keys."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,3 +151,18 @@ def test_terminal_wishes_no_color_goes_before_force():
     assert settings.terminal_wishes({"NO_COLOR": "1", "CLICOLOR_FORCE": "1"}).color is False
     assert settings.terminal_wishes({"CLICOLOR_FORCE": "1"}).color is True
     assert settings.terminal_wishes({"NO_COLOR": ""}).color is None
+
+
+@pytest.mark.parametrize(
+    ("platform", "environ", "expected"),
+    [
+        ("linux", {}, False),
+        ("linux", {"DISPLAY": ":0"}, True),
+        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
+        ("linux", {"DISPLAY": ""}, False),
+        ("darwin", {}, True),
+    ],
+)
+def test_screen_is_known_by_its_variable(monkeypatch, platform, environ, expected):
+    monkeypatch.setattr(sys, "platform", platform)
+    assert settings.has_screen(environ) is expected
