@@ -6,6 +6,10 @@ VENV ?= .venv
 JOBS ?= 2
 RUNS ?= 200
 DEMO_DIR ?= build/demo
+MODULES ?=
+SURVIVORS ?=
+SIZE ?=
+SEED ?= 1
 
 PY := $(VENV)/bin/python
 LOCK := requirements/dev.txt
@@ -20,11 +24,11 @@ READY := $(VENV)/.ready-$(shell { cat pyproject.toml $(LOCK) cas/_version.py; ec
 $(shell test -x $(PY) || rm -f $(VENV)/.ready-*)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-redis setup-chromium setup-promtool demo test test-long test-lowest lint docs format bench \
-  bench-quick bench-scale lock dist sbom licences check-dist clean
+.PHONY: help setup setup-redis setup-chromium setup-promtool demo test test-long test-lowest mutation mutation-report \
+  lint docs format bench bench-quick bench-scale lock dist sbom licences check-dist clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "make %-15s %s\n", $$1, $$2 }'
 
 setup: $(READY) ## Set up .venv from the lock
 	@$(PY) --version
@@ -79,6 +83,14 @@ test-lowest: $(READY) ## All tests but the long ones, on the lowest supported ve
 	$(PY) -m uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
 	  --editable '.[$(EXTRAS)]' --group test
 	$(LOWEST)/bin/python -m pytest -n $(JOBS)
+
+# Changes one thing in a copy of a module and asks whether a test notices (docs/mutation.md). Without MODULES it draws
+# SIZE mutants (200 unless told) over the whole core by SEED; with MODULES, such as "cas/names.py cas/codec.py", all of theirs.
+mutation: $(READY) ## Try mutants: a sample over the core, or MODULES="cas/names.py" whole
+	$(PY) -m tests.mutation --seed $(SEED) $(if $(SIZE),--size $(SIZE)) $(if $(SURVIVORS),--survivors) $(MODULES)
+
+mutation-report: $(READY) ## Write docs/mutation.md from what `make mutation` found
+	$(PY) -m tests.mutation --report
 
 # pyright and its node come from the lock; the variable keeps its wrapper from asking a server for a newer version.
 lint: $(READY) ## ruff, mypy strict, pyright strict, import directions, generated docs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 from cas import ArtifactStore, ArtifactStoreConfig
@@ -56,3 +57,15 @@ def dump(store):
 def row_counts(store):
     """Return the number of rows of every table."""
     return {name: len(rows) for name, rows in dump(store).items()}
+
+
+class _UndoneError(Exception):
+    """Ends a transaction without a trace."""
+
+
+@contextlib.contextmanager
+def undone_transaction(store):
+    """Give a write transaction that is undone at the end, so that the next test finds the same store."""
+    with contextlib.suppress(_UndoneError), store.environment.write() as opened:
+        yield opened
+        raise _UndoneError

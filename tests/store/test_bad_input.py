@@ -72,7 +72,9 @@ def refuse(store, kind, **arguments):
     return caught.value
 
 
-@pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
+@pytest.mark.parametrize(
+    "name", BAD_NAMES, ids=lambda name: ascii(name).replace("::", ":").replace("\\", "%")
+)
 def test_commit_bad_artifact_name_is_refused_by_name(shared_store, name):
     error = refuse(shared_store, InvalidNameError, files={"good.txt": SMALL, name: SMALL})
     assert error.kind == "invalid_name"
