@@ -5,6 +5,7 @@ over all modules. Only the sample says something of the core as a whole, so the 
 """
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -42,6 +43,7 @@ class Verdicts:
         self.runs.setdefault(kind, {})[module] = {
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "seed": seed,
+            "source": source_digest(module),
             "population": population,
             "tried": len(tried),
             "killed": sum(found[mutant.name] in KILLED for mutant in tried),
@@ -53,11 +55,20 @@ class Verdicts:
         }
 
     def survivors(self, kind: str, module: str) -> set[str]:
-        """Return the names of the mutants that survived the last run of a kind over a module."""
-        return {mutant["name"] for mutant in self.runs.get(kind, {}).get(module, {}).get("survivors", [])}
+        """Return the names of the mutants that survived the last run of a kind over a module.
+
+        Raises:
+            ValueError: The module has changed since, so that the names stand for other mutants.
+        """
+        run = self.runs.get(kind, {}).get(module)
+        if run is None:
+            return set()
+        if run["source"] != source_digest(module):
+            raise ValueError(f"{module} has changed since its mutants were tried: try it whole")
+        return {mutant["name"] for mutant in run["survivors"]}
 
     def revise(self, kind: str, module: str, found: dict[str, str]) -> None:
-        """Take new verdicts on survivors into an earlier run; right only while nothing but tests was added since."""
+        """Take new verdicts on survivors into an earlier run, after tests were added."""
         run = self.runs[kind][module]
         for mutant in run["survivors"]:
             mutant["verdict"] = found.get(mutant["name"], mutant["verdict"])
@@ -66,6 +77,11 @@ class Verdicts:
 
     def save(self) -> None:
         self.path.write_text(json.dumps(self.runs, indent=1, sort_keys=True))
+
+
+def source_digest(module: str) -> str:
+    """Return what tells one text of a module from another."""
+    return hashlib.sha256((ROOT / module).read_bytes()).hexdigest()[:16]
 
 
 def share_interval(killed: int, tried: int) -> tuple[float, float]:
@@ -106,7 +122,8 @@ def _table(kind: str, modules: dict[str, dict]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for module, run in sorted(modules.items()):
-        lines.append(_row(f"`{module}`", [run], run["date"]))
+        changed = "" if run["source"] == source_digest(module) else ", changed since"
+        lines.append(_row(f"`{module}`", [run], run["date"] + changed))
     lines.append(_row("together", list(modules.values()), ""))
     if kind == "sample":
         killed, tried = (sum(run[name] for run in modules.values()) for name in ("killed", "tried"))

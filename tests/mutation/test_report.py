@@ -9,7 +9,7 @@ from tests.mutation.report import MARKER, Verdicts, share_interval, write_report
 pytest.importorskip("mutmut", reason="the dependency group `mutation` is not installed")
 
 
-def mutant(number, module="cas/sample.py"):
+def mutant(number, module="cas/digest.py"):
     return Mutant(f"cas.sample.x_f__mutmut_{number}", module, "f", "a > b", f"a >= {number}", "")
 
 
@@ -24,8 +24,8 @@ def test_write_report_counts_and_names_survivors(tmp_path):
     tried = [mutant(number) for number in range(4)]
     found = dict(zip((one.name for one in tried), ("killed", "timeout", "survived", "no tests"), strict=True))
     verdicts = Verdicts(tmp_path / "verdicts.json")
-    verdicts.keep("whole", "cas/sample.py", 4, tried, found, seed=7)
-    verdicts.keep("sample", "cas/sample.py", 40, tried, found, seed=7)
+    verdicts.keep("whole", "cas/digest.py", 4, tried, found, seed=7)
+    verdicts.keep("sample", "cas/digest.py", 40, tried, found, seed=7)
     verdicts.save()
     page = tmp_path / "mutation.md"
     page.write_text(f"Words.\n\n{MARKER}\n\nold figures\n")
@@ -35,7 +35,7 @@ def test_write_report_counts_and_names_survivors(tmp_path):
     assert "old figures" not in text
     assert f"1 of {len(core_modules())} modules were tried whole." in text
     assert "No sample" not in text
-    assert "| `cas/sample.py` | 4 | 4 | 2 | 2 | 50.0 % |" in text
+    assert "| `cas/digest.py` | 4 | 4 | 2 | 2 | 50.0 % |" in text
     assert "| together | 40 | 4 | 2 | 2 | 50.0 % |" in text
     assert "95 % interval: 15 to 85 %. Seed [7]." in text
     assert text.count("``a > b`` → ``a >= 2``: no test tells it yet") == 2
@@ -46,15 +46,27 @@ def test_revise_takes_new_verdicts_on_survivors_into_the_run(tmp_path):
     names = [one.name for one in tried]
     verdicts = Verdicts(tmp_path / "verdicts.json")
     found = dict(zip(names, ("killed", "survived", "no tests", "survived"), strict=True))
-    verdicts.keep("whole", "cas/sample.py", 4, tried, found, seed=1)
-    assert verdicts.survivors("whole", "cas/sample.py") == set(names[1:])
+    verdicts.keep("whole", "cas/digest.py", 4, tried, found, seed=1)
+    assert verdicts.survivors("whole", "cas/digest.py") == set(names[1:])
     assert verdicts.survivors("whole", "cas/other.py") == set()
-    verdicts.revise("whole", "cas/sample.py", {names[1]: "timeout", names[2]: "survived"})
-    assert verdicts.survivors("whole", "cas/sample.py") == set(names[2:])
-    assert verdicts.runs["whole"]["cas/sample.py"]["killed"] == 2
-    assert [one["verdict"] for one in verdicts.runs["whole"]["cas/sample.py"]["survivors"]] == [
+    verdicts.revise("whole", "cas/digest.py", {names[1]: "timeout", names[2]: "survived"})
+    assert verdicts.survivors("whole", "cas/digest.py") == set(names[2:])
+    assert verdicts.runs["whole"]["cas/digest.py"]["killed"] == 2
+    assert [one["verdict"] for one in verdicts.runs["whole"]["cas/digest.py"]["survivors"]] == [
         "survived"
     ] * 2
+
+
+def test_survivors_of_a_module_that_changed_since_are_not_tried_alone(tmp_path):
+    verdicts = Verdicts(tmp_path / "verdicts.json")
+    verdicts.keep("whole", "cas/digest.py", 1, [mutant(1)], {mutant(1).name: "survived"}, seed=1)
+    verdicts.runs["whole"]["cas/digest.py"]["source"] = "another text"
+    with pytest.raises(ValueError, match="has changed since"):
+        verdicts.survivors("whole", "cas/digest.py")
+    page = tmp_path / "mutation.md"
+    page.write_text(MARKER)
+    write_report(verdicts, page)
+    assert ", changed since |" in page.read_text()
 
 
 def test_write_report_without_the_marker_is_refused(tmp_path):
