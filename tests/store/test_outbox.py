@@ -345,12 +345,18 @@ def test_pin_is_kept_replaced_and_lifted(transaction):
 
 
 @pytest.mark.parametrize(
-    ("prefix", "find"), [(b"forgotten:", marks.find_forgotten), (b"pinned:", marks.find_pin)]
+    ("prefix", "find", "walk"),
+    [
+        (b"forgotten:", marks.find_forgotten, marks.iter_forgotten),
+        (b"pinned:", marks.find_pin, marks.iter_pins),
+    ],
 )
-def test_damaged_mark_is_refused_and_names_the_manifest(transaction, prefix, find):
+def test_damaged_mark_is_refused_and_names_the_manifest(transaction, prefix, find, walk):
     transaction.put(Table.META, prefix + sequence_key(6), b"\xc1")
     with pytest.raises(IntegrityError, match="mark of manifest 6 is damaged"):
         find(transaction, 6)
+    with pytest.raises(IntegrityError, match="mark of manifest 6 is damaged"):
+        list(walk(transaction))
 
 
 @pytest.mark.parametrize("table", [Table.OUTBOX, Table.RECEIPTS])
