@@ -9,7 +9,6 @@ the work does.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import msgspec
 
 from cas.errors import StateError
+from cas.perprocess import PerProcess
 from cas.relay import Relay
 
 if TYPE_CHECKING:
@@ -252,8 +252,7 @@ class GroupCommit:
             self._leader.wake_up()
 
 
-_registry_lock = threading.Lock()
-_registry: weakref.WeakKeyDictionary[Environment, tuple[int, GroupCommit]] = weakref.WeakKeyDictionary()
+_queues: Final[PerProcess[GroupCommit]] = PerProcess()
 
 
 def group_commit_of(environment: Environment, decode: Decode | None = None) -> GroupCommit:
@@ -263,21 +262,9 @@ def group_commit_of(environment: Environment, decode: Decode | None = None) -> G
         environment: The open store.
         decode: Turns posted work of other processes into work to apply; the first caller's counts.
     """
-    known = _registry.get(environment)
-    if known is not None and known[0] == os.getpid():
-        return known[1]
-    with _registry_lock:
-        known = _registry.get(environment)
-        if known is None or known[0] != os.getpid():
-            gather_s = GATHER_S if environment.durability == "group" else 0.0
-            known = (os.getpid(), GroupCommit(environment, decode=decode, gather_s=gather_s))
-            _registry[environment] = known
-        return known[1]
 
+    def make() -> GroupCommit:
+        gather_s = GATHER_S if environment.durability == "group" else 0.0
+        return GroupCommit(environment, decode=decode, gather_s=gather_s)
 
-def _after_fork_in_child() -> None:
-    global _registry_lock  # noqa: PLW0603  the parent's lock may have been held by a thread that does not exist here
-    _registry_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+    return _queues.get(environment, make)

@@ -197,8 +197,8 @@ class Environment:
     def enter(self) -> lmdb.Environment:
         """Count this thread among those that a fork waits for; one that is in already is never held up.
 
-        Every call is followed by one of `leave`, by the same thread, unless it raised. The lock itself is entered, never
-        the condition: an interrupt inside ``Condition.__enter__``, which is Python, leaves it locked for ever.
+        Every call is followed by one of `leave`, by the same thread, unless it raised. The lock itself is entered,
+        never the condition: an interrupt inside ``Condition.__enter__``, which is Python, leaves it locked for ever.
         """
         thread = threading.get_ident()
         with self._gate:

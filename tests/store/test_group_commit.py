@@ -291,9 +291,9 @@ def test_group_extends_the_file_for_all_its_members(tmp_path):
 def test_queue_does_not_keep_a_closed_store_alive(tmp_path):
     from cas import groupcommit
 
-    before = len(groupcommit._registry)
+    before = len(groupcommit._queues._made)
     for number in range(3):
         with open_store(tmp_path / str(number)) as store:
             commit(store)
         del store
-    assert len(groupcommit._registry) == before
+    assert len(groupcommit._queues._made) == before
