@@ -15,6 +15,7 @@ from tests.export.places import leftovers, refs_of
 from tests.faults import exporting
 from tests.faults.images import Disk
 from tests.faults.recording import read_log, run_recorded
+from tests.faults.replay import Outcome, report
 from tests.faults.workload import ACKNOWLEDGED
 
 
@@ -82,8 +83,8 @@ def difference(image, receipts):
 
 
 def cut_everywhere(records, root, folder, seed, images_per_point=1):
-    """Cut the power at each flush and name change of the exports; return how many images there were, and faults."""
-    disk, rng, count, broken = Disk(root, ACKNOWLEDGED), random.Random(seed), 0, []
+    """Cut the power at each flush, link and rename of the exports, and examine every image."""
+    outcome, disk, rng = Outcome(), Disk(root, ACKNOWLEDGED), random.Random(seed)
     receipts, exporting_now = {}, False
     for index, entry in enumerate(records):
         moments = [disk.before(entry)] if entry.op in "FD" else []
@@ -102,29 +103,30 @@ def cut_everywhere(records, root, folder, seed, images_per_point=1):
                 os.utime(lock, (0, 0))  # a machine that lost its power is not back within the minute
             wrong = examine(image, receipts)
             shutil.rmtree(image)
-            count += 1
+            outcome.image_count += 1
             if wrong:
-                broken.append(f"seed {seed}, record {index} ({entry.op} {entry.path}): {wrong}")
-    return count, broken
+                outcome.broken.append(f"seed {seed}, record {index} ({entry.op} {entry.path}): {wrong}")
+    outcome.acknowledged_count = len(receipts)
+    return outcome
 
 
 def test_power_cut_at_any_step_of_an_export_loses_nothing_in_git(recorded, fast_folder):
     records, disk = recorded()
-    count, broken = cut_everywhere(records, disk, fast_folder, 1)
-    assert broken == []
-    assert count > 50
+    outcome = cut_everywhere(records, disk, fast_folder, 1)
+    assert outcome.broken == []
+    assert outcome.image_count > 50
+    assert outcome.acknowledged_count == 3 + 2 * 9  # three branches, and two tags for each of nine runs
 
 
 def test_power_cut_of_an_export_without_flushes_is_noticed(recorded, fast_folder):
     records, disk = recorded("no-sync")
-    _, broken = cut_everywhere(records, disk, fast_folder, 3)
-    assert broken
+    assert cut_everywhere(records, disk, fast_folder, 3).broken
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(100, 106))
 def test_power_cut_of_many_exports_loses_nothing_in_git(recorded, fast_folder, seed):
     records, disk = recorded()
-    count, broken = cut_everywhere(records, disk, fast_folder, seed, images_per_point=3)
-    assert broken == []
-    assert count > 150
+    outcome = cut_everywhere(records, disk, fast_folder, seed, images_per_point=3)
+    report(f"power cut, export, seed {seed}", outcome)
+    assert outcome.broken == []
