@@ -28,6 +28,9 @@ CheckLevel = Literal["full", "crc"]
 
 # One snapshot lives as long as this many stored bytes take to check and copy: about 30 ms.
 _SNAPSHOT_BYTES: Final = 8 * 1024 * 1024
+# Rows lie anywhere in the file, and the kernel maps 64 KiB around each one read: so many may count as 32 MB of this
+# process's memory, in a store of any size, until the pages are given back.
+ROWS_PER_RELEASE: Final = 500
 # Streams handed to a checking thread at once: enough that the hand-over, about 30 us, does not count.
 _TASK_BYTES: Final = 256 * 1024
 # Inflating and digesting run without the interpreter's lock, for about 40 us a blob: two threads get on while this one
@@ -70,7 +73,7 @@ def _grouped(wanted: Sequence[Blob], limit_bytes: int) -> Iterator[list[Blob]]:
     for blob in wanted:
         group.append(blob)
         size_bytes += blob.stored_bytes
-        if size_bytes >= limit_bytes:
+        if size_bytes >= limit_bytes or len(group) >= ROWS_PER_RELEASE:
             yield group
             group, size_bytes = [], 0
     if group:

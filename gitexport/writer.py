@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from cas import blobs
 from cas.codec import STORED_BYTES, deflate, wrap
 from cas.errors import ConflictError, IntegrityError
-from gitexport.blobcopy import copy_blobs
+from gitexport.blobcopy import ROWS_PER_RELEASE, copy_blobs
 from gitexport.pack import PackWriter
 from gitexport.refs import read_refs, update_refs
 from gitexport.refvalues import RefChange
@@ -168,8 +168,13 @@ def collect(environment: Environment, entries: Iterable[Entry]) -> Objects:
         IntegrityError: A blob is not the one its manifest names.
     """
     wanted = Objects()
+    looked_up_count = 0
     with environment.read() as transaction:
         for entry in entries:
+            looked_up_count += len(entry.files)
+            if looked_up_count >= ROWS_PER_RELEASE:
+                environment.release_pages()
+                looked_up_count = 0
             for item in entry.objects:
                 wanted.made.setdefault(item.oid.hex(), item)
             for file in entry.files:

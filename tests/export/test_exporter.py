@@ -18,7 +18,7 @@ from cas import (
     NotFoundError,
     WaitTimeoutError,
 )
-from gitexport import Exporter, export_status, lease, verify_export
+from gitexport import Exporter, blobcopy, export_status, lease, verify_export, writer
 from gitexport import exporter as exporters
 from tests.export.places import CLEAN, assert_sound, run_git
 
@@ -82,6 +82,21 @@ def test_blob_of_many_parts_is_exported_whole(place, tmp_path):
     ).stdout
     assert shown == source.read_bytes()
     assert verify_export(place.store).ok
+
+
+def test_pages_given_back_amid_a_batch_change_nothing(place, monkeypatch):
+    released = []
+    give_back = type(place.store.environment).release_pages
+    monkeypatch.setattr(
+        type(place.store.environment), "release_pages", lambda self: released.append(give_back(self))
+    )
+    for module in (blobcopy, writer):
+        monkeypatch.setattr(module, "ROWS_PER_RELEASE", 2)
+    for number in range(6):
+        place.commit(f"t{number % 2}", files={f"f{file}": b"%d %d" % (number, file) for file in range(3)})
+    assert place.export().state == "done"
+    place.assert_exported()
+    assert len(released) >= 6 + 9  # while 18 rows are looked up run by run, and copied two at a time
 
 
 def test_limit_exports_the_oldest_first_and_says_that_more_is_queued(place):
