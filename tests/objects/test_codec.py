@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from cas.codec import CHUNK_BYTES, Deflater, crc32, deflate, inflate, iter_inflated
+from cas.codec import CHUNK_BYTES, STORED_BYTES, Deflater, crc32, deflate, inflate, iter_inflated, wrap
 from cas.digest import digest_bytes, is_hex_digest
 from cas.errors import IntegrityError
 
@@ -22,6 +22,23 @@ def pieces(stream, size):
 def test_deflate_makes_a_zlib_stream_of_the_content(content):
     assert zlib.decompress(deflate(content)) == content
     assert inflate(deflate(content), len(content)) == content
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"x", CONTENT, INCOMPRESSIBLE, bytes(range(256)) * 255, bytes(STORED_BYTES)]
+)
+def test_wrap_makes_a_zlib_stream_of_one_stored_block(content):
+    stream = wrap(content)
+    size = len(content).to_bytes(2, "little")
+    assert stream[:7] == b"\x78\x01\x01" + size + bytes(255 - byte for byte in size)
+    assert stream[7:-4] == content
+    assert stream[-4:] == zlib.adler32(content).to_bytes(4, "big")
+    assert zlib.decompress(stream) == inflate(stream, len(content)) == content
+
+
+def test_wrap_of_more_than_a_stored_block_holds_is_refused():
+    with pytest.raises(ValueError, match="holds 65535 bytes, not 65536"):
+        wrap(bytes(STORED_BYTES + 1))
 
 
 def test_deflate_of_text_is_much_smaller():
