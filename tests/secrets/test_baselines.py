@@ -34,6 +34,7 @@ def finding(name="a.py", rule="jwt", mark="f" * 32, line=1):
         (b"\ngitleaks:allow", 3, "gitleaks"),
         (b"itleaks:allow\ngitleaks:allow\n", 16, "gitleaks"),
         (b"gitleaks:allow\nx = 1\ny = 2", 24, ""),
+        (b"x = 1\n" + MARK + b"\ny = 2", 27, ""),
         (b"x = 1", 4, ""),
         (b"x = 1 " + MARK[:-1], 4, ""),
         (b"\n" + MARK, 0, ""),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cas import outbox, records
+from cas import catalog, outbox, records
+from cas.digest import digest_bytes
 from cas.errors import IntegrityError
 from cas.manifest import RollbackManifest, RunManifest
 from tests.store.stores import FILES, FIRST_SECOND, commit, open_store, undone_transaction
@@ -93,6 +94,16 @@ def test_state_is_pushed_once_the_remote_has_it(store, committed):
         commit_result, run = records.commit_result(transaction, 1), records.run_record(transaction, 1)
         step = records.history_record(transaction, 1)
     assert (commit_result["pushed"], run["pushed"], step["export_state"]) == (True, True, "pushed")
+
+
+def test_manifest_id_is_the_digest_of_the_stored_manifest(transaction):
+    for sequence, record in (
+        (1, records.commit_result),
+        (2, records.run_record),
+        (3, records.history_record),
+    ):
+        stored = catalog.get_row(transaction, sequence).manifest
+        assert record(transaction, sequence)["manifest_id"] == digest_bytes(stored).hex()
 
 
 def test_find_commit_asks_for_the_whole_id(transaction, committed):
