@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from cas.errors import GitCommandFailedError
+from gitexport import objectstream
 from gitexport.objectstream import PipeReader, iter_streams
 
 LONG = bytes(range(256)) * 2000  # more than a chunk, and more than a pipe holds
@@ -73,9 +74,12 @@ def test_iter_streams_gives_each_object_its_header_and_content(reading, size):
     ]  # fmt: skip
 
 
-def test_iter_streams_header_cut_in_the_middle_is_put_together(reading):
-    found = [b"".join(stream) for stream in iter_streams(["a1"], reading(b"a1 bl", b"ob 3", b"\nab", b"c\n"))]
-    assert found == [b"abc"]
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_iter_streams_puts_together_what_comes_in_small_pieces(reading, monkeypatch, size):
+    monkeypatch.setattr(objectstream, "_CHUNK_BYTES", size)
+    reader = reading(answer("a1", "blob", b"abc\n") + b"c3 missing\n" + answer("a1", "blob", b"d"))
+    found = [b"".join(stream) for stream in iter_streams(["a1", "c3", "a1"], reader)]
+    assert found == [b"abc\n", b"", b"d"]
 
 
 def test_iter_streams_skips_what_is_left_unread(reading):
