@@ -37,11 +37,12 @@ def rendered(refs, header=HEADER):
     return header + "".join(lines).encode()
 
 
+@pytest.mark.parametrize("asked_count", [0, 100_000], ids=["searched", "parsed"])
 @pytest.mark.parametrize("length", [40, 64])
 @pytest.mark.parametrize("count", SIZES)
-def test_find_gives_the_oid_of_every_ref_in_any_order(count, length):
+def test_find_gives_the_oid_of_every_ref_in_any_order(count, length, asked_count):
     present = sample(count, length)
-    refs = PackedRefs(rendered(present))
+    refs = PackedRefs(rendered(present), asked_count)
     for names in (list(present), list(present)[::-1], random.Random(1).sample(list(present), len(present))):
         for name in names:
             assert refs.find(name) == present[name][0]
@@ -51,10 +52,11 @@ def test_find_gives_the_oid_of_every_ref_in_any_order(count, length):
     assert refs.find("refs/heads/zzz") is None
 
 
+@pytest.mark.parametrize("asked_count", [0, 100_000], ids=["searched", "parsed"])
 @pytest.mark.parametrize("count", SIZES)
-def test_below_names_the_first_ref_of_a_folder(count):
+def test_below_names_the_first_ref_of_a_folder(count, asked_count):
     present = sample(count)
-    refs = PackedRefs(rendered(present))
+    refs = PackedRefs(rendered(present), asked_count)
     for folder in (
         "refs",
         "refs/heads",
@@ -70,8 +72,9 @@ def test_below_names_the_first_ref_of_a_folder(count):
         assert refs.below(name) is None
 
 
+@pytest.mark.parametrize("asked_count", [0, 100_000], ids=["searched", "parsed"])
 @pytest.mark.parametrize("count", SIZES)
-def test_edited_puts_in_adds_and_keeps_the_rest(count):
+def test_edited_puts_in_adds_and_keeps_the_rest(count, asked_count):
     present = sample(count)
     names = list(present)
     edits = {name: ("f" * 40, "e" * 40 if number % 2 else None) for number, name in enumerate(names[::4])}
@@ -81,7 +84,9 @@ def test_edited_puts_in_adds_and_keeps_the_rest(count):
         "refs/z": ("a" * 40, None),
     }
     shuffled = random.Random(2).sample(list(edits), len(edits))
-    pieces = PackedRefs(rendered(present)).edited(PackedEdit(name, *edits[name]) for name in shuffled)
+    pieces = PackedRefs(rendered(present), asked_count).edited(
+        PackedEdit(name, *edits[name]) for name in shuffled
+    )
     assert all(len(piece) for piece in pieces[:-1])
     assert b"".join(pieces) == rendered(present | edits)
 
@@ -131,6 +136,9 @@ def test_malformed_entry_is_refused_where_it_is_met(entry):
         refs.find("refs/heads/a")
     with pytest.raises(IntegrityError):
         refs.below("refs/heads")
+    if entry.endswith(b"\n"):
+        with pytest.raises(IntegrityError, match="packed-refs is malformed"):
+            PackedRefs(HEADER + entry, 100)
 
 
 @pytest.mark.parametrize("header", [HEADER, b"# pack-refs with: peeled \n", b""])
@@ -164,3 +172,16 @@ def test_find_in_a_large_file_looks_at_few_entries():
     for name in names[7000:7100]:
         assert refs.find(name) == present[name][0]
     assert refs.looked_at < 100 * 8 + 26  # in order, the next answer is near
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "asked_count", "parsed"),
+    [(1024, 0, False), (1024, 1, False), (1024, 2, True), (1025, 2, False)],
+)
+def test_file_is_parsed_when_it_is_small_beside_what_is_asked(size_bytes, asked_count, parsed):
+    data = rendered({f"refs/heads/a{number}": (oid(1), None) for number in range(9)})
+    start = b"1" * 40 + b" refs/heads/b"
+    data += start + b"b" * (size_bytes - len(data) - len(start) - 1) + b"\n"
+    refs = CountingRefs(data, asked_count)
+    assert refs.find("refs/heads/a3") == oid(1)
+    assert (len(data), refs.looked_at == 0) == (size_bytes, parsed)
