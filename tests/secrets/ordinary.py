@@ -275,7 +275,7 @@ def identifiers(m: Maker):
             json.dumps(
                 {
                     "integrity": "sha512-" + base64.b64encode(m.random.randbytes(64)).decode(),
-                    "resolved": "https://registry.npmjs.org/x",
+                    "resolved": "https://npm.example.org/x",
                 }
             ),
         ),

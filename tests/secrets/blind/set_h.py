@@ -58,7 +58,7 @@ WITH = (
     ("Dockerfile", lambda m: f"RUN pip install --index-url https://ci:{m.low(28)}@pypi.desk.internal/simple desk-signals\n"),
     (".netrc", lambda m: f"machine github.com\n  login desk-bot\n  password {m.s('gh' + 'p_' + m.of(B62, 36))}\n"),
     (".pypirc", lambda m: f"[pypi]\nusername = __token__\npassword = {m.s('py' + 'pi-AgEIcHlwaS5vcmc' + m.of(URLSAFE, 140))}\n"),
-    (".npmrc", lambda m: f"//registry.npmjs.org/:_authToken={m.s('np' + 'm_' + m.of(B62, 36))}\n"),
+    (".npmrc", lambda m: f"//npm.example.org/:_authToken={m.s('np' + 'm_' + m.of(B62, 36))}\n"),
     (".npmrc", lambda m: f"//npm.desk.internal/:_auth={m.s(base64.b64encode(('ci:' + m.of(B62, 18)).encode()).decode())}\n"),
     (".pgpass", lambda m: f"db.internal:5432:ticks:quant:{m.rand_pw(16)}\n"),
     ("pip.conf", lambda m: f"[global]\nextra-index-url = https://desk:{m.low(30)}@pkgs.desk.internal/pypi/simple\n"),
