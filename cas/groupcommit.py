@@ -33,8 +33,8 @@ _MAX_GROUP_COUNT: Final = 64
 # Durability `group`: how long a leader waits for threads that are still preparing their run. A few times the cost of
 # preparing one, so that a writer alone is hardly slowed.
 GATHER_S: Final = 0.002
-# Handing work to another process costs about 0.3 ms of processor time. Where a flush takes less than a few times that,
-# each process commits for itself (docs/decisions.md, D6).
+# Handing work to another process costs files and processor time. Where a flush takes less than this, each process
+# commits for itself (docs/decisions.md, D6).
 RELAY_FLUSH_S: Final = 0.0015
 
 

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 FILE_NAMES: Final = ("strategy.py", "test_report.json", "trades.csv", "equity_curve.csv", "events.log")
 AGENT_VERSION: Final = "tester-v1.0"
 LLM_VERSION: Final = "template-v1"
-# Bars per run. One bar costs about 150 bytes in events.log and equity_curve.csv together: a run of this length weighs
-# about 130 KB.
+# Bars per run. One bar is about 150 bytes of events.log and equity_curve.csv together, so a run is about 130 KB.
 WINDOW_BARS: Final = (760, 870)
 # Runs per task of a worker: few enough that all workers end at about the same time.
 _CHUNK_RUNS: Final = 4

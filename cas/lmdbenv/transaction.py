@@ -36,7 +36,7 @@ class Table(enum.Enum):
     RECEIPTS = b"receipts"
     COUNTERS = b"counters"
 
-    # Members are single objects; the inherited hash of their name costs a commit as much as ten of its writes.
+    # Members are single objects; the inherited hash of their name is Python code, run for every row that is touched.
     __hash__ = object.__hash__
 
 
