@@ -84,9 +84,9 @@ class Meter:
 
         def write(transaction: WriteTransaction, own: Mapping[int, Counts]) -> None:
             nonlocal written
-            for hour in {*taken, *own}:
-                counts = metrics.merged((taken.get(hour, {}), own.get(hour, {})))
-                metrics.add(transaction, hour * metrics.HOUR_US, counts)
+            for hour in sorted({*taken, *own}):
+                parts = [counts[hour] for counts in (taken, own) if hour in counts]
+                metrics.add(transaction, hour * metrics.HOUR_US, *parts)
             if any(metrics.FILE_BYTES in counts for counts in taken.values()):  # once an hour
                 metrics.fold(transaction, now_us, keep_days * _HOURS_PER_DAY)
             written = True

@@ -10,7 +10,7 @@ import itertools
 import lmdb
 import pytest
 
-from cas import ArtifactStoreError, blobs, check, intake, outbox
+from cas import ArtifactStoreError, blobs, check, intake, metrics, outbox
 from cas.lmdbenv import DATA_FILE
 from cas.lmdbenv import transaction as lmdb_transaction
 from tests.store.stores import METADATA, open_store
@@ -82,7 +82,8 @@ def row_keys(data, table, folder):
     with lmdb.open(str(folder), max_dbs=16, lock=False) as environment:
         database = environment.open_db(table.encode(), create=False)
         with environment.begin(db=database) as transaction:
-            return [bytes(key) for key, _ in transaction.cursor()]
+            keys = [bytes(key) for key, _ in transaction.cursor()]
+    return [key for key in keys if key != metrics.NEWEST_HOUR]  # counts are no part of what is promised
 
 
 def flip(transaction, key, at):

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cas import blobs, catalog, check, lmdbenv, manifest, outbox
+from cas import blobs, catalog, check, lmdbenv, manifest, metrics, outbox
 from cas.lmdbenv import Table
 from cas.meta import STORE_FORMAT, StoreMeta
 from tests.format.make_store import FOLDER
@@ -150,6 +150,7 @@ def test_page_examples_are_rows_of_the_stored_store(tmp_path):
 def test_rows_of_a_store_have_the_keys_of_the_page(store_of_everything):
     lengths = {"MANIFESTS": 8, "BLOBS": 32, "SEGMENTS": 12, "OUTBOX": 9, "RECEIPTS": 8}
     dumped = dump(store_of_everything)
+    assert dumped["OUTBOX"].pop(metrics.NEWEST_HOUR)
     for table, length in lengths.items():
         assert {len(key) for key in dumped[table]} == {length}
     families = {codes(row[0])[0].encode() for row in rows("catalog")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cas import blobs, outbox
+from cas import blobs, metrics, outbox
 from cas.lmdbenv import Table
 from tests.store.stores import dump
 
@@ -43,7 +43,9 @@ def segment_numbers(store):
 
 def rows_of(store):
     """Return every row of every table but the counters, which are written when a store is closed."""
-    return {name: rows for name, rows in dump(store).items() if name != Table.COUNTERS.name}
+    tables = {name: rows for name, rows in dump(store).items() if name != Table.COUNTERS.name}
+    tables[Table.OUTBOX.name].pop(metrics.NEWEST_HOUR, None)
+    return tables
 
 
 def flip_byte(store, table, key, position=20):

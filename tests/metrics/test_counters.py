@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cas import ArtifactStoreConfig, metrics
 from cas.errors import InvalidInputError
 from cas.lmdbenv import Table
-from tests.store.stores import FIRST_SECOND, commit, make_clock, open_store
+from tests.store.stores import FIRST_SECOND, commit, dump, make_clock, open_store
 
 counts = st.dictionaries(
     st.sampled_from(["commits", "pushed", "file_bytes", "commit_us.3"]), st.integers(0, 2**40)
@@ -51,11 +51,9 @@ def test_latency_is_written_with_the_next_commit(store):
 
 def test_repeated_commit_writes_nothing(store):
     commit(store, "a")
-    with store.environment.read() as transaction:
-        before = dict(transaction.scan(Table.COUNTERS))
+    before = dump(store)
     commit(store, "a")
-    with store.environment.read() as transaction:
-        assert dict(transaction.scan(Table.COUNTERS)) == before
+    assert dump(store) == before
 
 
 def test_close_writes_what_waits(tmp_path):
@@ -126,11 +124,48 @@ def test_hours_are_folded_and_totals_stay(tmp_path):
         assert totals(store)["commits"] == 2
 
 
+def add(store, hour, **counts):
+    with store.environment.write() as transaction:
+        metrics.add(transaction, hour * metrics.HOUR_US, counts)
+
+
+def test_newest_hour_alone_is_kept_in_the_outbox(store):
+    before = dump(store)["COUNTERS"]
+    add(store, 10, commits=1)
+    add(store, 10, commits=2)
+    assert dump(store)["COUNTERS"] == before
+    add(store, 12, commits=4)
+    add(store, 11, commits=8)
+    add(store, 10, commits=16)
+    assert len(dump(store)["COUNTERS"]) == len(before) + 2
+    with store.environment.read() as transaction:
+        found = metrics.hours(transaction, 10 * metrics.HOUR_US)
+        assert [(at_us // metrics.HOUR_US, row["commits"]) for at_us, row in found] == [
+            (10, 19),
+            (11, 8),
+            (12, 4),
+        ]
+        assert [row["commits"] for _, row in metrics.hours(transaction, 12 * metrics.HOUR_US)] == [4]
+        assert metrics.hours(transaction, 13 * metrics.HOUR_US) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), counts)))
+def test_counts_added_to_any_hours_in_any_order_are_all_there(tmp_path_factory, added):
+    with open_store(tmp_path_factory.mktemp("store")) as store:
+        for hour, part in added:
+            add(store, hour, **part)
+        with store.environment.read() as transaction:
+            found = metrics.hours(transaction, 0)
+            assert metrics.totals(transaction) == metrics.merged(part for _, part in added)
+        for at_us, row in found:
+            assert row == metrics.merged(part for hour, part in added if hour == at_us // metrics.HOUR_US)
+
+
 def test_damaged_row_fails_no_commit_and_is_counted(store):
     commit(store, "a")
     with store.environment.write() as transaction:
-        (key,) = [key for key in transaction.scan_keys(Table.COUNTERS) if key.startswith(b"h")]
-        transaction._raw.put(key, b"damaged!", db=transaction._tables[Table.COUNTERS])
+        assert transaction.has(Table.OUTBOX, metrics.NEWEST_HOUR)
+        transaction._raw.put(metrics.NEWEST_HOUR, b"damaged!", db=transaction._tables[Table.OUTBOX])
     commit(store, "b")
     found = totals(store)
     assert (found["commits"], found["rows_lost"]) == (1, 1)
