@@ -120,7 +120,7 @@ def _latencies(counts: Counts) -> Any:  # noqa: ANN401
         buckets.append((bound, seen))
     return HistogramMetricFamily(
         "cas_commit_duration_seconds",
-        "Time of a successful commit, flush included",
+        "Time of a successful commit, flush included; a repeated one counts",
         buckets=buckets,
         sum_value=counts.get("commit_us", 0) / metrics.MICROSECONDS,
     )

@@ -36,8 +36,8 @@ LATENCY_BOUNDS_US: Final = (
     *(64_000, 128_000, 256_000, 512_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000),
 )
 # Counted in transactions: commits, commit_raw_bytes, commit_stored_bytes, commit_files, rollbacks, exported, pushed,
-# export_failures, push_failures, rows_lost. Counted in the process first: commits_repeated, commit_failures.<why>,
-# secret_refusals, secret_detections, commit_us and commit_us.<bucket>.
+# export_failures, push_failures, rows_lost. Counted in the process first: commit_failures.<why>, secret_refusals,
+# secret_detections, commit_us and commit_us.<bucket>; these two also for a commit that found its run there already.
 LAST_COMMIT: Final = "last_commit_at_us"
 FILE_BYTES: Final = "file_bytes"
 USED_BYTES: Final = "used_bytes"

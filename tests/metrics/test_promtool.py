@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not instal
 # Counters over 70 minutes, a value each minute: what one adds to them in the last ten.
 QUIET = {"commits": 0, "failures": 0, "pushed": 0, "push_failures": 0, "secrets": 0, "rollbacks": 0}
 NAMES = {
-    "commits": "cas_commits_total",
+    "commits": "cas_commit_duration_seconds_count",
     "failures": 'cas_commit_failures_total{reason="storage"}',
     "pushed": "cas_pushed_runs_total",
     "push_failures": "cas_push_failures_total",
