@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -65,6 +65,14 @@ class RunIds:
         return "\n".join(part for part in parts if part is not None)
 
 
+class _Around(NamedTuple):
+    """What the ids of a run take from the store's state."""
+
+    revision: int
+    parent: bytes | None
+    is_new_prompt: bool
+
+
 @dataclasses.dataclass(slots=True)
 class PreparedRun:
     """A run ready to be applied; everything that does not depend on the store's state is done."""
@@ -74,6 +82,8 @@ class PreparedRun:
     content_digest: bytes
     intake: Intake
     signer: Signer | None
+    # What `foresee` found: the state of the store, and what the run becomes in it.
+    foreseen: tuple[_Around, RunManifest, ManifestRow] | None = None
     # What the last call of `apply` stored: sequence, manifest and row; None when it was there already.
     stored: tuple[int, RunManifest, ManifestRow] | None = None
 
@@ -90,6 +100,14 @@ class PreparedRun:
     def _find_content(self, transaction: ReadTransaction) -> int | None:
         return catalog.find_content(transaction, self.draft.correlation_id, self.content_digest)
 
+    def foresee(self, transaction: ReadTransaction) -> None:
+        """Work out manifest and ids from a snapshot, ahead of the write lock, which is then held for less long.
+
+        `apply` takes them if the store's state is still such that they are right, and makes them anew if not.
+        """
+        around = self._around(transaction)
+        self.foreseen = (around, *self._completed(around))
+
     def apply(self, transaction: WriteTransaction) -> int:
         """Store the run unless its content is there already; one that was forgotten is shown again, ids and all.
 
@@ -102,10 +120,10 @@ class PreparedRun:
             BlobCollectedError: A blob that was there during the preparation is gone.
         """
         self.stored = None
-        existing = self.find_existing(transaction)
-        if existing is not None:
+        there = self._find_content(transaction)
+        if there is not None and not marks.is_hidden(transaction, there):
             self._drop_staged(transaction)
-            return existing
+            return there
         fresh = {blob.digest for blob in self.intake.new_blobs}
         for entry in self.draft.files:
             if entry.digest not in fresh and blobs.find_sound(transaction, entry.digest) is None:
@@ -115,12 +133,15 @@ class PreparedRun:
         blobs.add(transaction, self.intake.new_blobs)
         for digest, ruleset in self.intake.rescanned:
             blobs.remember_scan(transaction, digest, ruleset)
-        forgotten = self._find_content(transaction)
-        if forgotten is not None:
-            visibility.show(transaction, forgotten)
-            return forgotten
+        if there is not None:
+            visibility.show(transaction, there)
+            return there
         sequence = catalog.next_sequence(transaction)
-        run, row = self._completed(transaction)
+        around = self._around(transaction)
+        if self.foreseen is not None and self.foreseen[0] == around:
+            _, run, row = self.foreseen
+        else:
+            run, row = self._completed(around)
         indexed = indexes.maintained(transaction)
         catalog.add(transaction, sequence, run, row, self.content_digest, indexed)
         outbox.enqueue(transaction, sequence)
@@ -149,21 +170,24 @@ class PreparedRun:
             if blob.staged_segment is not None:
                 blobs.settle_upload(transaction, blob.staged_segment, keep=False)
 
-    def _completed(self, transaction: WriteTransaction) -> tuple[RunManifest, ManifestRow]:
-        """Add what only the store's state gives: revision, parent, tags; then the ids of commit and tags."""
+    def _around(self, transaction: ReadTransaction) -> _Around:
         latest = catalog.latest_revision(transaction, self.draft.correlation_id)
-        run = msgspec.structs.replace(
-            self.draft,
+        prompt_hash = self.draft.prompt_hash
+        return _Around(
             revision=1 if latest is None else latest[0] + 1,
             parent=branch_tip(transaction, self.draft.branch),
+            is_new_prompt=prompt_hash is not None
+            and catalog.prompt_tag_owner(transaction, names.prompt_tag(prompt_hash)) is None,
         )
+
+    def _completed(self, around: _Around) -> tuple[RunManifest, ManifestRow]:
+        """Add what only the store's state gives: revision, parent, tags; then the ids of commit and tags."""
+        run = msgspec.structs.replace(self.draft, revision=around.revision, parent=around.parent)
         signature = None if self.signer is None else gitform.sign(run, self.root, self.signer)
         commit = gitform.commit_form(run, self.root, signature)
         tags = [names.correlation_tag(run.correlation_id, run.revision)]
-        if run.prompt_hash is not None:
-            tag = names.prompt_tag(run.prompt_hash)
-            if catalog.prompt_tag_owner(transaction, tag) is None:
-                tags.append(tag)
+        if run.prompt_hash is not None and around.is_new_prompt:
+            tags.append(names.prompt_tag(run.prompt_hash))
         row = ManifestRow(
             manifest=manifest.encode(run),
             commit_oid=commit.oid,

@@ -288,6 +288,8 @@ class ArtifactStore(BranchReverter):
     def _apply_prepared(self, queue: GroupCommit, prepared: list[commit.PreparedRun]) -> list[int]:
         with self._environment.read() as transaction:
             known = [run.find_existing(transaction) for run in prepared]
+            if known == [None]:  # of a batch, the runs of one branch follow each other
+                prepared[0].foresee(transaction)
         found = [sequence for sequence in known if sequence is not None]
         try:
             if len(found) == len(prepared):

@@ -125,6 +125,37 @@ def test_branch_commits_are_a_chain_of_parents(store):
     assert store.history("ai/generated/wf/other")[0]["parent"] is None
 
 
+@pytest.mark.parametrize(
+    ("other_id", "change"),
+    [
+        ("other", {}),
+        ("1", {"metadata": None, "task_id": "elsewhere"}),
+        ("other", {"task_id": "elsewhere", "prompt_hash": "0123456789ab"}),
+    ],
+    ids=["branch", "revision", "prompt"],
+)
+def test_commit_that_another_one_overtakes_takes_its_ids_from_what_is_there_then(
+    store, monkeypatch, other_id, change
+):
+    run = store.commit_queue.run
+    overtaken = []
+
+    def overtake(*arguments):
+        if not overtaken:
+            overtaken.append(None)
+            overtaken[0] = commit(store, other_id, **change)
+        return run(*arguments)
+
+    monkeypatch.setattr(store.commit_queue, "run", overtake)
+    late = commit(store, "1", prompt_hash="0123456789ab")
+    before = overtaken[0]
+    assert late["revision"] == (2 if other_id == "1" else 1)
+    assert ("prompt_0123456789ab" in late["tags"]) == ("prompt_hash" not in change)
+    parent = store.history(late["branch"])[0]["parent"]
+    assert parent == (before["commit_sha"] if before["branch"] == late["branch"] else None)
+    assert store.verify().ok
+
+
 def test_ids_depend_on_nothing_but_the_calls(tmp_path):
     results = []
     for name in ("one", "two"):
