@@ -1,9 +1,10 @@
 """Do commits and look-ups stay as fast as the store grows to 100,000 runs, and what does a run cost on disk?
 
 Runs have three small files each, all different, so that what is measured is the store's own bookkeeping. Two stores are
-filled by batches, one with the runs of the first mark, one with all. Then both grow by single commits in blocks that
-take turns, so that a busy moment of the machine meets both; so do the look-ups, on runs drawn from the whole store.
-Overhead is the growth of the used pages between the two stores minus the streams stored.
+filled, one with the runs of the first mark, one with all: by small batches, as large ones would leave the long lists of
+freed pages that a store filled run by run does not have. Then both grow by single commits in blocks that take turns, so
+that a busy moment of the machine meets both; so do the look-ups, on runs drawn from the whole store. Overhead is the
+growth of the used pages between the two stores minus the streams stored.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _RUNS_COUNT: Final = {"tiny": (30, 60), "quick": (1_000, 4_000), "full": (10_000, 100_000)}
 # blocks in each store, commits of a block, look-ups of each kind in a block
 _EXTENT: Final = {"tiny": (2, 5, 2), "quick": (4, 50, 25), "full": (20, 100, 30)}
-_BATCH_RUNS: Final = 500
+_BATCH_RUNS: Final = 20
 _WORKFLOWS_COUNT: Final = 40
 _TASKS_COUNT: Final = 500
 
