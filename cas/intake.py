@@ -31,7 +31,7 @@ from cas.manifest import FileEntry, WaiverEntry
 from cas.objects import ObjectHasher, object_id, pack_entry_header
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cas.config import ArtifactStoreConfig, ObjectFormat
     from cas.lmdbenv import Environment
@@ -173,7 +173,11 @@ def name_of(path: object) -> str:
 
 
 def take_in(
-    environment: Environment, gate: Gate, sources: Mapping[str, Content], texts: Mapping[str, bytes]
+    environment: Environment,
+    gate: Gate,
+    sources: Mapping[str, Content],
+    texts: Mapping[str, bytes],
+    on_read: Callable[[int], None] | None = None,
 ) -> Intake:
     """Read, scan, digest and compress the files of a run.
 
@@ -182,13 +186,14 @@ def take_in(
         gate: Scanner and limits.
         sources: Checked name → path or bytes.
         texts: More bytes to scan before anything is stored, such as the metadata, by the name to report.
+        on_read: Called with the size of each piece that was read, in bytes.
 
     Raises:
         SecretDetectedError: The gate found something, in any of them; nothing was stored.
         PurgedContentError: A file's content was purged from the store before.
         InvalidFileError: A file is missing, unreadable, too large, not a regular file, or changed while read.
     """
-    run = RunIntake(environment, gate)
+    run = RunIntake(environment, gate, on_read)
     try:
         for name, data in texts.items():
             run.scan(data, name)
@@ -202,11 +207,14 @@ def take_in(
 class RunIntake:
     """The files of one run on their way in: what was found, waived and staged so far. Owned by one thread."""
 
-    def __init__(self, environment: Environment, gate: Gate) -> None:
+    def __init__(
+        self, environment: Environment, gate: Gate, on_read: Callable[[int], None] | None = None
+    ) -> None:
         self.findings: list[Finding] = []
         self.waivers: list[WaiverEntry] = []
         self._environment = environment
         self._gate = gate
+        self._on_read = on_read
         self._stages: list[Stage] = []
         self._rescanned: dict[bytes, bytes] = {}
 
@@ -266,6 +274,8 @@ class RunIntake:
                     batch, batch_bytes = {}, 0
             else:
                 taken[name] = found
+            if self._on_read is not None and isinstance(found, bytes):
+                self._on_read(len(found))
         if len(batch) == len(sources):
             return self._take_small(batch)
         taken |= self._take_small(batch)
@@ -367,6 +377,8 @@ class RunIntake:
             known = blobs.find_sound(transaction, digest)
             if known is None:
                 tombstones.refuse(transaction, digest, name)
+        if self._on_read is not None and (known is not None or self.findings):
+            self._on_read(size_bytes)  # it need not be read again
         if known is not None:
             return self._known(known, gate.ruleset(name), clean=clean)
         if self.findings:
@@ -376,7 +388,7 @@ class RunIntake:
         stage = Stage(self._environment, processmark.own_mark())
         self._stages.append(stage)
         crc = crc32(pack_entry_header("blob", size_bytes))
-        for chunk in _iter_chunks(name, descriptor, size_bytes):
+        for chunk in _iter_chunks(name, descriptor, size_bytes, self._on_read):
             digester.update(chunk)
             hasher.update(chunk)
             piece = deflater.feed(chunk)
@@ -403,14 +415,16 @@ class RunIntake:
         """Return the digest of a large file, and whether its scan was clean without any waiver."""
         scan = None if self._gate.scanner is None else self._gate.scanner.stream(name)
         digester = Digester()
-        for chunk in _iter_chunks(name, descriptor, size_bytes):
+        for chunk in _iter_chunks(name, descriptor, size_bytes, self._on_read):
             digester.update(chunk)
             if scan is not None:
                 scan.feed(chunk)
         return digester.digest(), scan is not None and self._note(*scan.finish_waived())
 
 
-def _iter_chunks(name: str, descriptor: int, size_bytes: int) -> Generator[bytes]:
+def _iter_chunks(
+    name: str, descriptor: int, size_bytes: int, on_read: Callable[[int], None] | None
+) -> Generator[bytes]:
     """Yield the bytes of an open file, which must be as many as it had."""
     position = 0
     while chunk := os.pread(descriptor, CHUNK_BYTES, position):
@@ -418,6 +432,8 @@ def _iter_chunks(name: str, descriptor: int, size_bytes: int) -> Generator[bytes
         if position > size_bytes:
             break
         yield chunk
+        if on_read is not None:
+            on_read(len(chunk))
     if position != size_bytes:
         raise _changed(name)
 

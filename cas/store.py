@@ -34,6 +34,7 @@ from cas.errors import (
 )
 from cas.lmdbenv import DATA_FILE, close_environment, create_environment, open_environment
 from cas.meta import new_meta, read_meta
+from cas.readprogress import reading_counter
 from cas.reverter import BranchReverter
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ class ArtifactStore(BranchReverter):
         metadata: Mapping[str, object] | None = None,
         correlation_id: str | None = None,
         prompt_hash: str | None = None,
+        *,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> Record:
         """Store one run; on return it is durable, and its git commit id is known.
 
@@ -158,6 +161,7 @@ class ArtifactStore(BranchReverter):
             metadata: A mapping of JSON values; ``agent_version``, ``llm_version`` and ``test_metrics`` can be queried.
             correlation_id: Any text, with or without ``corr_``; may be None only when the configuration allows it.
             prompt_hash: Any text; its first 12 characters name the prompt tag.
+            progress: Called with phase, bytes read, bytes to read in all; a new file above 16 MiB is read twice.
 
         Returns:
             ``success, branch, commit_sha, tags, pushed, error, files, workflow_id, task_id, correlation_id,
@@ -170,7 +174,9 @@ class ArtifactStore(BranchReverter):
         """
         try:
             with self._meter.failures(self.now_us):
-                return self._commit(workflow_id, task_id, files, metadata, correlation_id, prompt_hash)
+                return self._commit(
+                    workflow_id, task_id, files, metadata, correlation_id, prompt_hash, progress
+                )
         except SecretDetectedError as error:
             # Who prints the locals of a traceback finds no content in ours.
             workflow_id = task_id = ""
@@ -189,11 +195,12 @@ class ArtifactStore(BranchReverter):
         metadata: Mapping[str, object] | None,
         correlation_id: str | None,
         prompt_hash: str | None,
+        progress: Callable[[str, int, int], None] | None,
     ) -> Record:
         ids = self._checked_ids(workflow_id, task_id, correlation_id, prompt_hash)
         encoded = manifest.normalise_metadata(metadata, self.config.max_metadata_bytes)
         sources = intake.named_sources(files, self.config.max_files)
-        return self._apply(lambda: [self._prepare(ids, encoded, sources)])[0]
+        return self._apply(lambda: [self._prepare(ids, encoded, sources, progress)])[0]
 
     def commit_many(self, runs: Sequence[RunArguments]) -> list[Record]:
         """Store many runs in one transaction, so that they share one flush; each run is stored whole or not at all.
@@ -323,10 +330,16 @@ class ArtifactStore(BranchReverter):
         )
 
     def _prepare(
-        self, ids: commit.RunIds, metadata: bytes, sources: Mapping[str, intake.Content]
+        self,
+        ids: commit.RunIds,
+        metadata: bytes,
+        sources: Mapping[str, intake.Content],
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> commit.PreparedRun:
         texts = {"metadata": metadata, "ids": ids.text.encode()}
-        return self._complete(ids, metadata, intake.take_in(self._environment, self._gate, sources, texts))
+        on_read = None if progress is None else reading_counter(progress, sources)
+        taken = intake.take_in(self._environment, self._gate, sources, texts, on_read)
+        return self._complete(ids, metadata, taken)
 
     def _complete(self, ids: commit.RunIds, metadata: bytes, taken: intake.Intake) -> commit.PreparedRun:
         return commit.prepare(

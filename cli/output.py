@@ -1,9 +1,9 @@
 """Output: the only module that writes to the terminal.
 
-Invariant: data goes to stdout and talk to stderr; with ``--json`` stdout holds one JSON document, or, of a command that
-shows progress, JSON Lines whose last is the result; stderr holds JSON as well, one line per error. Colour appears on a
-terminal only, and never under NO_COLOR. No text from outside reaches a terminal with its control characters. It must
-not read the environment or decide what is shown.
+Invariant: data goes to stdout and talk to stderr; with ``--json`` stdout holds one JSON document, or, of long work,
+JSON Lines whose last is the result; stderr holds JSON as well, one line per error. Colour appears on a terminal only, and
+never under NO_COLOR. No text from outside reaches a terminal with its control characters. It must not read the
+environment or decide what is shown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from cli.progress import Progress
+    from cli.progress import Progress, Unit
     from cli.settings import TerminalWishes
 
 Style = Literal["", "good", "warn", "bad", "dim", "name", "head"]
@@ -197,11 +197,30 @@ class Output:
 
         if self.as_json:
             yield JsonProgress(self.event)
-        elif self._is_terminal(sys.stderr) and not self._wishes.is_dumb:
+        elif self._draws:
             with BarProgress(self._console(sys.stderr, self.width)) as bar:
                 yield bar
         else:
             yield LineProgress(self.note)
+
+    @contextlib.contextmanager
+    def patient_progress(self, unit: Unit) -> Generator[Progress | None, None, None]:
+        """Show progress of work that is mostly short, once it has lasted a while; None when not wanted.
+
+        With ``--json`` nothing is shown: the command's output is one document, however long it takes.
+        """
+        if self._quiet or self.as_json:
+            yield None
+            return
+        from cli.progress import BAR_PATIENCE_S, LINE_PATIENCE_S, BarProgress, LineProgress, PatientProgress
+
+        with contextlib.ExitStack() as shown:
+            if self._draws:
+                bar = BarProgress(self._console(sys.stderr, self.width), unit=unit)
+                yield PatientProgress(lambda: shown.enter_context(bar), BAR_PATIENCE_S)
+            else:
+                lines = LineProgress(self.note, unit=unit)
+                yield PatientProgress(lambda: lines, LINE_PATIENCE_S)
 
     # --- how -----------------------------------------------------------------------------------------------------
 
@@ -220,6 +239,10 @@ class Output:
     def is_terminal(self) -> bool:
         """Whether a person is looking at stdout."""
         return self._is_terminal(sys.stdout)
+
+    @property
+    def _draws(self) -> bool:
+        return self._is_terminal(sys.stderr) and not self._wishes.is_dumb
 
     @staticmethod
     def _is_terminal(stream: TextIO) -> bool:

@@ -1,26 +1,31 @@
 """Progress of long work: phase, share, rate and the time that is left.
 
 Invariant: a bar is drawn on a terminal only; elsewhere a phase gives one line when it begins, one when it ends, and one
-every ten seconds between, or every second as JSON. The callables have the form that the library's ``progress``
-parameters take.
+every ten seconds between, or every second as JSON. Work that is mostly short shows nothing before it has lasted a
+while. The callables have the form that the library's ``progress`` parameters take.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 
-from cli.figures import duration_text
+from cli.figures import duration_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from rich.console import Console
-    from rich.progress import TaskID
+    from rich.progress import Task, TaskID
 
 _LINE_INTERVAL_S: Final = 10.0
 _EVENT_INTERVAL_S: Final = 1.0
+# A person who waits longer than this wonders what is going on.
+BAR_PATIENCE_S: Final = 0.7
+LINE_PATIENCE_S: Final = _LINE_INTERVAL_S
+
+Unit = Literal["items", "bytes"]
 
 
 class Progress(Protocol):
@@ -70,16 +75,26 @@ class LineProgress(_PacedProgress):
     Args:
         write: Takes one line of text.
         clock: Seconds, rising; injected in tests.
+        unit: What is counted.
     """
 
-    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        unit: Unit = "items",
+    ) -> None:
         super().__init__(_LINE_INTERVAL_S, clock)
         self._write = write
+        self._unit: Unit = unit
 
     def _tell(self, done: int, total: int, rate: float | None, left_s: float | None) -> None:
-        text = f"{self._phase}: {done} of {total}" if total else f"{self._phase}: {done}"
+        text = f"{self._phase}: {_amount(done, self._unit)}"
+        if total:
+            text += f" of {_amount(total, self._unit)}"
         if rate is not None and not 0 < total <= done:
-            text += f", {rate:.0f}/s"
+            text += f", {_amount(rate, self._unit)}/s"
         if left_s:
             text += f", {duration_text(left_s)} left"
         self._write(text)
@@ -108,13 +123,46 @@ class JsonProgress(_PacedProgress):
         self._write("progress", {**fields, "rate_per_s": rounded, "left_s": left_s})
 
 
-class BarProgress:
-    """Progress as a bar on a terminal; a context manager that leaves the terminal clean."""
+def _amount(count: float, unit: Unit) -> str:
+    return size_text(count) if unit == "bytes" else f"{count:.0f}"
 
-    def __init__(self, console: Console) -> None:
+
+class PatientProgress:
+    """Progress that keeps silent for a while, as most work of its kind is over by then.
+
+    Args:
+        begin: Called once, when the time is over; returns the progress that is told from then on.
+        patience_s: Seconds of silence.
+        clock: Seconds, rising; injected in tests.
+    """
+
+    def __init__(
+        self, begin: Callable[[], Progress], patience_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._begin = begin
+        self._clock = clock
+        self._silent_until_s = clock() + patience_s
+        self._progress: Progress | None = None
+
+    def __call__(self, phase: str, done: int, total: int, /) -> None:
+        """Hand on what is told, once the time of silence is over."""
+        if self._progress is None and self._clock() >= self._silent_until_s:
+            self._progress = self._begin()
+        if self._progress is not None:
+            self._progress(phase, done, total)
+
+
+class BarProgress:
+    """Progress as a bar on a terminal; a context manager that leaves the terminal clean.
+
+    Args:
+        console: The terminal.
+        unit: What is counted.
+    """
+
+    def __init__(self, console: Console, *, unit: Unit = "items") -> None:
         from rich.progress import (
             BarColumn,
-            MofNCompleteColumn,
             ProgressColumn,
             TextColumn,
             TimeRemainingColumn,
@@ -122,18 +170,26 @@ class BarProgress:
         from rich.progress import Progress as RichProgress
         from rich.text import Text
 
-        class Rate(ProgressColumn):
-            """Items per second."""
+        class Share(ProgressColumn):
+            """How much is done, of how much."""
 
-            def render(self, task: object) -> Text:
+            def render(self, task: Task) -> Text:
                 """Return the cell of a task."""
-                speed = getattr(task, "finished_speed", None) or getattr(task, "speed", None)
-                return Text(f"{speed:.0f}/s" if speed else "")
+                total = "?" if task.total is None else _amount(task.total, unit)
+                return Text(f"{_amount(task.completed, unit)}/{total}", style="progress.download")
+
+        class Rate(ProgressColumn):
+            """How much in a second."""
+
+            def render(self, task: Task) -> Text:
+                """Return the cell of a task."""
+                speed = task.finished_speed or task.speed
+                return Text(f"{_amount(speed, unit)}/s" if speed else "")
 
         self._rich = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            Share(),
             Rate(),
             TimeRemainingColumn(compact=True),
             console=console,

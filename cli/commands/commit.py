@@ -87,7 +87,7 @@ def commit(
     sources = _sources(files or (), named or ())
     given = _metadata(metadata, pairs or ())
     _check_given(session, sources, correlation_id)
-    with session.open_for_writing() as store:
+    with session.open_for_writing() as store, session.output.patient_progress("bytes") as progress:
         result = store.commit_artifacts(
             workflow_id=workflow,
             task_id=task,
@@ -95,6 +95,7 @@ def commit(
             metadata=given,
             correlation_id=correlation_id,
             prompt_hash=prompt_hash,
+            progress=progress,
         )
     if session.as_json:
         session.output.document(result)

@@ -149,3 +149,10 @@ def test_commit_from_a_folder_below_finds_the_store_above(store, file, place, mo
     monkeypatch.chdir(place / "deep")
     store.ok("commit", *IDS, "../a.csv")
     assert json.loads(store.ok("list", "--json").out)["count"] == 1
+
+
+def test_commit_that_takes_long_tells_how_far_the_reading_is(store, file, monkeypatch):
+    monkeypatch.setattr("cli.progress.LINE_PATIENCE_S", 0.0)
+    assert store.ok("commit", *IDS, "a.csv").err == "read: 4 B of 4 B\n"
+    assert store.ok("commit", *IDS, "a.csv", "--quiet").err == ""
+    assert store.ok("commit", *IDS, "a.csv", "--json").json["success"]  # one document, and nothing beside it

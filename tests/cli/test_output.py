@@ -96,3 +96,27 @@ def test_output_column_that_may_not_shrink_is_never_cut(screen):
     output, out, _ = screen(terminal=True, color=False, columns=20)
     output.table([Column("COMMIT"), Column("EXTRA", keep=1)], [["c" * 40, "x"]])
     assert out.getvalue().splitlines()[1] == "c" * 40
+
+
+def test_output_patient_progress_shows_nothing_of_short_work(screen):
+    for terminal in (True, False):
+        output, out, err = screen(terminal=terminal)
+        with output.patient_progress("bytes") as progress:
+            progress("read", 1, 2)
+            progress("read", 2, 2)
+        assert out.getvalue() + err.getvalue() == ""
+
+
+def test_output_patient_progress_draws_a_bar_or_lines_once_it_takes_long(screen, monkeypatch):
+    monkeypatch.setattr("cli.progress.BAR_PATIENCE_S", 0.0)
+    monkeypatch.setattr("cli.progress.LINE_PATIENCE_S", 0.0)
+    output, out, err = screen(terminal=True)
+    with output.patient_progress("bytes") as progress:
+        progress("read", 1 << 20, 2 << 20)
+    assert "1.0 MiB/2.0 MiB" in err.getvalue()
+    assert err.getvalue().endswith(("\x1b[2K", "\x1b[1A\x1b[2K"))  # nothing stays on the screen
+    assert out.getvalue() == ""
+    output, _, err = screen(terminal=False)
+    with output.patient_progress("bytes") as progress:
+        progress("read", 1 << 20, 2 << 20)
+    assert err.getvalue() == "read: 1.0 MiB of 2.0 MiB\n"

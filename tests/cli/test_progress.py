@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from cli.progress import BarProgress, JsonProgress, LineProgress
+from cli.progress import BarProgress, JsonProgress, LineProgress, PatientProgress
 
 
 class Seconds:
@@ -70,3 +70,33 @@ def test_bar_progress_draws_phase_share_and_leaves_nothing():
     assert "export" in drawn
     assert "4/10" in drawn
     assert drawn.endswith(("\x1b[2K", "\x1b[1A\x1b[2K"))
+
+
+def test_progress_of_bytes_tells_sizes():
+    lines, clock = [], Seconds()
+    progress = LineProgress(lines.append, clock, unit="bytes")
+    progress("read", 0, 8 << 20)
+    clock.now += 10
+    progress("read", 2 << 20, 8 << 20)
+    assert lines[1] == "read: 2.0 MiB of 8.0 MiB, 204.8 KiB/s, 30 s left"
+    screen = io.StringIO()
+    with BarProgress(
+        Console(file=screen, force_terminal=True, width=80, color_system=None), unit="bytes"
+    ) as bar:
+        bar("read", 2 << 20, 8 << 20)
+    assert "2.0 MiB/8.0 MiB" in screen.getvalue()
+
+
+def test_patient_progress_begins_once_and_not_before_its_time():
+    lines, begun, clock = [], [], Seconds()
+
+    def begin():
+        begun.append(clock.now)
+        return LineProgress(lines.append, clock)
+
+    progress = PatientProgress(begin, 5.0, clock)
+    for done in range(1, 21):
+        progress("read", done, 20)
+        clock.now += 0.5
+    assert begun == [105.0]
+    assert lines == ["read: 11 of 20", "read: 20 of 20"]
