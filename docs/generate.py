@@ -7,6 +7,7 @@ index does not list.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import enum
 import importlib
@@ -300,6 +301,21 @@ def _plain(text: str) -> str:
     return text.replace("``", "`").strip() + "\n"
 
 
+def modules_text() -> str:
+    """Return every module with the first sentence of its documentation, a table for each folder."""
+    folders: dict[Path, list[tuple[str, ...]]] = {}
+    for package in ("cas", "gitexport", "cli"):
+        for path in sorted((PAGES.parent / package).rglob("*.py")):
+            told = ast.get_docstring(ast.parse(path.read_text())) or ""
+            meaning = re.sub(r"\s+", " ", _plain(told.partition("\n\n")[0])).strip()
+            folder = path.parent.relative_to(PAGES.parent)
+            folders.setdefault(folder, []).append((f"`{path.name}`", meaning))
+    return "\n".join(
+        f"### `{folder}/`\n\n" + table(("module", "what it is for"), folders[folder])
+        for folder in sorted(folders)
+    )
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "exit-codes": exit_codes_table,
@@ -307,6 +323,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "metrics": metrics_table,
     "errors": errors_table,
     "api": api_text,
+    "modules": modules_text,
 }
 
 

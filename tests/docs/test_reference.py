@@ -136,6 +136,31 @@ def test_public_names_are_documented_and_no_others(module):
     assert errors_documented in (set(), set(errors.__all__))
 
 
+def test_every_module_is_on_the_architecture_page_and_no_others():
+    text = section(page("architecture"), "## Every module")
+    documented = {
+        f"{folder}/{name}"
+        for folder, table in re.findall(
+            r"^### `([\w/]+)/`\n(.*?)(?=^### |\Z)", text, re.DOTALL | re.MULTILINE
+        )
+        for name in first_cells(table)
+    }
+    assert documented == {str(path.relative_to(ROOT)) for path in SOURCES}
+    told = [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert all(re.fullmatch(r"[\w`].*[.?;:] ?\|", line) for line in told)
+
+
+def test_the_drawing_of_the_architecture_names_rooms_that_exist():
+    drawing = re.findall(r"^```\n(.*?)^```", page("architecture"), re.DOTALL | re.MULTILINE)[0]
+    rooms = {path.name for path in SOURCES} | {f"{path.parent.name}/" for path in SOURCES}
+    drawn = set(re.findall(r"\b\w+\.py\b", drawing)) | set(
+        re.findall(r"(?:^|  )(\w+/)", drawing, re.MULTILINE)
+    )
+    assert len(drawn) > 80
+    assert drawn - {"generate.py", "docs/"} <= rooms
+    assert {f"{path.parent.name}/" for path in SOURCES} - {"commands/"} <= drawn
+
+
 def test_index_lists_every_page():
     listed = set(re.findall(r"\]\(([\w-]+\.md)\)", page("README")))
     assert listed == {path.name for path in DOCS.glob("*.md")} - {"README.md"}
