@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeGuard, get_args
 
 from cas.errors import ConfigError
 
@@ -57,6 +57,7 @@ class ArtifactStoreConfig:
         push_timeout: Seconds one push may take before its process group is killed.
         require_correlation_id: Refuse runs without a correlation ID; otherwise one is generated.
         store_path: Folder of the store; None means ``<repo_path>/.cas``.
+        open_timeout: Seconds to wait, when the store is opened, for a process that is compacting it.
         durability: ``full``, ``group`` or ``relaxed``; see docs/reliability.md for what each may lose.
         raise_errors: False turns every error but SecretDetectedError into a result with ``success`` False.
         git_signing_key: Private key file in OpenSSH format; commits are signed with it, None signs nothing.
@@ -97,6 +98,7 @@ class ArtifactStoreConfig:
     push_timeout: float = 30
     require_correlation_id: bool = True
     store_path: Path | None = None
+    open_timeout: float = 60
     durability: Durability = "full"
     raise_errors: bool = True
     git_signing_key: Path | None = None
@@ -228,8 +230,15 @@ def _check_numbers(config: ArtifactStoreConfig) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
             raise _fail(field, "must be a positive whole number")
     timeout: object = config.push_timeout
-    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout < float("inf"):
+    if not _is_number(timeout) or not 0 < timeout < float("inf"):
         raise _fail("push_timeout", "must be a positive number of seconds")
+    timeout = config.open_timeout
+    if not _is_number(timeout) or not 0 <= timeout < float("inf"):
+        raise _fail("open_timeout", "must be a number of seconds")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_lists(config: ArtifactStoreConfig) -> None:

@@ -66,6 +66,7 @@ class ArtifactStore(BranchReverter):
     Raises:
         ConfigError: A setting is unusable.
         StorageError: The store cannot be made, opened or understood.
+        StateError: Another process has been compacting it for longer than ``open_timeout``.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class ArtifactStore(BranchReverter):
             map_size_bytes=self.config.map_size_bytes,
             durability=self.config.durability,
             read_only=read_only,
+            open_timeout_s=self.config.open_timeout,
         )
         try:
             with self._environment.read() as transaction:

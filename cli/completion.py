@@ -29,7 +29,9 @@ def _quiet_store(ctx: typer.Context) -> Generator[ArtifactStore | None, None, No
     """Open the store that the line so far means, or give None."""
     store: ArtifactStore | None = None
     with contextlib.suppress(Exception):
-        store = ctx.ensure_object(Session).open_for_reading()
+        session = ctx.ensure_object(Session)
+        session.lock_wait_s = 0.0  # who pressed a key does not wait for a compaction
+        store = session.open_for_reading()
     if store is None:
         yield None
         return

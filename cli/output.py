@@ -1,8 +1,8 @@
 """Output: the only module that writes to the terminal.
 
 Invariant: data goes to stdout and talk to stderr; with ``--json`` stdout holds one JSON document, or, of long work,
-JSON Lines whose last is the result; stderr holds JSON as well, one line per error. Colour appears on a terminal only, and
-never under NO_COLOR. No text from outside reaches a terminal with its control characters. It must not read the
+JSON Lines whose last is the result; stderr holds JSON as well, one line per error. Colour appears on a terminal only,
+and never under NO_COLOR. No text from outside reaches a terminal with its control characters. It must not read the
 environment or decide what is shown.
 """
 
@@ -56,12 +56,14 @@ class Column(NamedTuple):
         align: Side of its cells.
         keep: Rank of importance: when the table is too wide, columns go in falling order of it; 0 always stays.
         least: Columns below which its cells are not cut with an ellipsis; 0 means that they are never cut.
+        folds: Whether a cell that is too long goes on in further lines instead of being cut.
     """
 
     title: str
     align: Literal["left", "right"] = "left"
     keep: int = 0
     least: int = 0
+    folds: bool = False
 
 
 Content = str | Cell
@@ -118,7 +120,7 @@ class Output:
             self._write_pieces(sys.stdout, (Cell(name.ljust(width), "dim"), "  ", *pieces))
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Content]]) -> None:
-        """Write a table that fits the terminal: unimportant columns go first, then long cells are cut."""
+        """Write a table that fits the terminal: unimportant columns go first, then long cells are cut or folded."""
         from rich.table import Table
 
         cells = [[_cell(content) for content in row] for row in rows]
@@ -130,7 +132,11 @@ class Output:
                 table.add_column(width=_COLUMN_GAP)
             column = columns[index]
             table.add_column(
-                column.title, justify=column.align, no_wrap=True, overflow="ellipsis", width=width
+                column.title,
+                justify=column.align,
+                no_wrap=not column.folds,
+                overflow="fold" if column.folds else "ellipsis",
+                width=width,
             )
         for row in cells:
             shown = [part for index in widths for part in ("", _rich(row[index]))]

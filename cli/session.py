@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cli import settings
 from cli.output import Output
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from cas import ArtifactStore
+    from cas import ArtifactStore, ArtifactStoreConfig
     from cli.settings import Settings
 
+_Result = TypeVar("_Result")
 _NANOSECONDS_PER_MICROSECOND = 1000
 
 
@@ -32,6 +33,7 @@ class Session:
         clock: Nanoseconds since the epoch.
         as_json: One JSON document instead of text.
         quiet: No notes and no progress.
+        lock_wait_s: Seconds to wait for other processes; None when nothing was said about it.
         config_file: File to read instead of the nearest one.
         flags: Settings given by flags: key to the value as written and the flag's name.
     """
@@ -39,6 +41,7 @@ class Session:
     clock: Callable[[], int] = time.time_ns
     as_json: bool = False
     quiet: bool = False
+    lock_wait_s: float | None = None
     config_file: Path | None = None
     flags: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict[str, tuple[str, str]])
 
@@ -61,11 +64,10 @@ class Session:
 
         Raises:
             StorageError: There is no store, or it cannot be read.
+            StateError: Another process has it for itself, longer than this one may wait.
         """
-        from cas import ArtifactStore
-
-        config = self.settings.config.replace(scan_for_secrets=False, git_signing_key=None, raise_errors=True)
-        return ArtifactStore(config, clock=self.clock, read_only=True, create=False)
+        config = self.settings.config.replace(scan_for_secrets=False, git_signing_key=None)
+        return self._open(config, read_only=True)
 
     def open_for_writing(self, *, scans: bool = True) -> ArtifactStore:
         """Open the store for reading and writing; it must exist.
@@ -75,10 +77,34 @@ class Session:
 
         Raises:
             StorageError: There is no store, or it cannot be written.
+            StateError: Another process has it for itself, longer than this one may wait.
         """
+        config = self.settings.config
+        return self._open(config if scans else config.replace(scan_for_secrets=False), read_only=False)
+
+    def when_free(self, call: Callable[[], _Result]) -> _Result:
+        """Return what a call returns, made again while another process is in the way, as long as ``--lock-wait`` says.
+
+        Raises:
+            StateError: It is still in the way.
+        """
+        return self._wait_for(call, self.lock_wait_s or 0.0)
+
+    def _open(self, config: ArtifactStoreConfig, *, read_only: bool) -> ArtifactStore:
         from cas import ArtifactStore
 
-        config = self.settings.config.replace(raise_errors=True)
-        if not scans:
-            config = config.replace(scan_for_secrets=False)
-        return ArtifactStore(config, clock=self.clock, create=False)
+        # The waiting is done here, where a person can be told about it.
+        config, wait_s = config.replace(open_timeout=0, raise_errors=True), config.open_timeout
+        return self._wait_for(
+            lambda: ArtifactStore(config, clock=self.clock, read_only=read_only, create=False),
+            wait_s if self.lock_wait_s is None else self.lock_wait_s,
+        )
+
+    def _wait_for(self, call: Callable[[], _Result], wait_s: float) -> _Result:
+        from cli.waiting import when_free
+
+        return when_free(
+            call,
+            wait_s,
+            on_wait=lambda: self.output.note("waiting for another process at work on this store"),
+        )

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from cli.quantities import parse_duration
 from cli.session import Session
 
-SWITCH_NAMES: Final = frozenset({"as_json", "quiet", "repo", "store", "config_file", "options"})
+SWITCH_NAMES: Final = frozenset({"as_json", "quiet", "lock_wait", "repo", "store", "config_file", "options"})
 
 
 def _remember(ctx: typer.Context, name: str, value: object) -> None:
@@ -28,6 +29,11 @@ def _set_json(ctx: typer.Context, value: bool) -> None:
 
 def _set_quiet(ctx: typer.Context, value: bool) -> None:
     _remember(ctx, "quiet", value)
+
+
+def _set_lock_wait(ctx: typer.Context, value: float | None) -> None:
+    if value is not None:
+        ctx.ensure_object(Session).lock_wait_s = value
 
 
 def _set_config_file(ctx: typer.Context, value: Path | None) -> None:
@@ -68,6 +74,20 @@ def _switches(
             "--quiet", "-q", callback=_set_quiet, expose_value=False, help="No remarks and no progress."
         ),
     ] = False,
+    lock_wait: Annotated[
+        float | None,
+        typer.Option(
+            "--lock-wait",
+            "--wait",
+            metavar="TIME",
+            parser=parse_duration,
+            callback=_set_lock_wait,
+            expose_value=False,
+            show_default=False,
+            help="How long to wait for another process at work on this store.  "
+            "[default: setting open_timeout to open it, else 0s]",
+        ),
+    ] = None,
     repo: Annotated[
         str | None,
         typer.Option(

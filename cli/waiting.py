@@ -1,4 +1,4 @@
-"""Waiting for other processes: the option ``--lock-wait``, and calls that are made again while one is in the way.
+"""Waiting for other processes: calls that are made again while one is in the way.
 
 Invariant: only what another process's presence refuses is tried again, and never beyond the time that was given.
 """
@@ -6,11 +6,7 @@ Invariant: only what another process's presence refuses is tried again, and neve
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
-
-import typer
-
-from cli.quantities import parse_duration
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,23 +15,12 @@ _PAUSE_S: Final = 0.1
 _Result = TypeVar("_Result")
 _IN_THE_WAY: Final = frozenset({"store_in_use", "gc_running"})
 
-LockWait = Annotated[
-    float,
-    typer.Option(
-        "--lock-wait",
-        "--wait",
-        metavar="TIME",
-        parser=parse_duration,
-        show_default=False,
-        help="How long to wait for another process at work on this store.  [default: 0s]",
-    ),
-]
-
 
 def when_free(
     call: Callable[[], _Result],
     wait_s: float,
     *,
+    on_wait: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> _Result:
@@ -44,6 +29,7 @@ def when_free(
     Args:
         call: Refuses with a StateError whose kind says that another process is at work.
         wait_s: Seconds after which the refusal stands.
+        on_wait: Called once, when it turns out that there is something to wait for.
         clock: Monotonic seconds; injected in tests.
         sleep: Pauses; injected in tests.
 
@@ -53,10 +39,14 @@ def when_free(
     from cas.errors import StateError
 
     deadline_s = clock() + wait_s
+    is_waiting = False
     while True:
         try:
             return call()
         except StateError as error:
             if error.kind not in _IN_THE_WAY or clock() >= deadline_s:
                 raise
+        if not is_waiting:
+            is_waiting = True
+            on_wait()
         sleep(_PAUSE_S)

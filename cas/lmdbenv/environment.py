@@ -52,13 +52,20 @@ class Environment:
     """
 
     def __init__(
-        self, directory: Path, *, map_size_bytes: int, durability: Durability, read_only: bool
+        self,
+        directory: Path,
+        *,
+        map_size_bytes: int,
+        durability: Durability,
+        read_only: bool,
+        open_timeout_s: float,
     ) -> None:
         self.directory = directory
         self._suspect_path = str(directory / SUSPECT_FILE)
         self.durability: Durability = durability
         self.read_only = read_only
         self._map_size_bytes = map_size_bytes
+        self._open_timeout_s = open_timeout_s
         self._lock = threading.Lock()
         self._users_count = 0
         self._raw: lmdb.Environment | None = None
@@ -81,7 +88,7 @@ class Environment:
     def _reopen(self) -> None:
         with mapped_errors(self.directory):
             # Kept while the store is open, so that its file is never replaced under a process that uses it.
-            share_fd = share_directory(self.directory)
+            share_fd = share_directory(self.directory, self._open_timeout_s)
         try:
             self._open_raw()
         except BaseException:

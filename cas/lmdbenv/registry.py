@@ -49,13 +49,19 @@ os.register_at_fork(
 
 
 def open_environment(
-    directory: Path, *, map_size_bytes: int, durability: Durability, read_only: bool = False
+    directory: Path,
+    *,
+    map_size_bytes: int,
+    durability: Durability,
+    read_only: bool = False,
+    open_timeout_s: float = 60.0,
 ) -> Environment:
     """Open the store file in ``directory``, or share the one this process already has open.
 
     Raises:
         StorageError: No store there, no permission, or a damaged file.
-        StateError: This process has it open with another durability, which LMDB fixes per process.
+        StateError: This process has it open with another durability, which LMDB fixes per process; or another one has
+            been compacting it for ``open_timeout_s`` seconds.
     """
     try:
         status = (directory / DATA_FILE).stat()
@@ -66,7 +72,11 @@ def open_environment(
         environment = _open_environments.get(identity)
         if environment is None:
             environment = Environment(
-                directory, map_size_bytes=map_size_bytes, durability=durability, read_only=read_only
+                directory,
+                map_size_bytes=map_size_bytes,
+                durability=durability,
+                read_only=read_only,
+                open_timeout_s=open_timeout_s,
             )
             # The file may have been compacted, that is replaced, between the look at it and the opening.
             status = (directory / DATA_FILE).stat()

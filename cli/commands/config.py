@@ -65,14 +65,18 @@ def show(
             }
         )
         return
-    columns = [Column("SETTING"), Column("VALUE", least=12)]
+    columns = [Column("SETTING"), Column("VALUE", least=12, folds=True)]
     if origin:
-        columns.append(Column("FROM", least=12))
+        columns.append(Column("FROM"))
     rows: list[list[Content]] = []
     for item in loaded.settings:
         changed = item.origin != "default"
         row: list[Content] = [Cell(item.key, "name" if changed else ""), _shown(item)]
-        rows.append([*row, Cell(item.origin, "" if changed else "dim")] if origin else row)
+        source = loaded.file.name if loaded.file and item.origin == str(loaded.file) else item.origin
+        rows.append([*row, Cell(source, "" if changed else "dim")] if origin else row)
+    if origin and loaded.file is not None:
+        session.output.fields([(loaded.file.name, str(loaded.file))])
+        session.output.line()
     session.output.table(columns, rows)
 
 

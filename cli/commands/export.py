@@ -15,7 +15,6 @@ from cli.completion import complete_ref
 from cli.quantities import parse_duration, parse_share
 from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
-from cli.waiting import LockWait
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,7 +84,6 @@ def export(
     retry_parked: RetryParked = False,
     dry_run: DryRun = False,
     rebuild: Rebuild = False,
-    wait: LockWait = 0.0,
     follow: Follow = False,
     interval: Interval = 10.0,
 ) -> None:
@@ -99,7 +97,7 @@ def export(
     `cas export status`; 10: another export is running. With --follow, 0 after a clean stop.
     """
     if ctx.invoked_subcommand is None:
-        run(ctx, limit, only, push, retry_parked, dry_run, rebuild, wait, follow, interval)
+        run(ctx, limit, only, push, retry_parked, dry_run, rebuild, follow, interval)
 
 
 @app.command(
@@ -114,7 +112,6 @@ def run(
     retry_parked: RetryParked = False,
     dry_run: DryRun = False,
     rebuild: Rebuild = False,
-    wait: LockWait = 0.0,
     follow: Follow = False,
     interval: Interval = 10.0,
 ) -> None:
@@ -123,7 +120,7 @@ def run(
 
     session = ctx.ensure_object(Session)
     if follow:
-        if any((limit, only, retry_parked, dry_run, rebuild, wait)) or push is not None:
+        if any((limit, only, retry_parked, dry_run, rebuild)) or push is not None:
             raise typer.BadParameter(
                 "--follow exports everything; of the other options it takes only --interval"
             )
@@ -137,7 +134,7 @@ def run(
             retry_parked=retry_parked,
             dry_run=dry_run,
             rebuild=rebuild,
-            wait_s=wait,
+            wait_s=session.lock_wait_s or 0.0,
             progress=progress,
         )
     if session.as_json:
@@ -243,7 +240,7 @@ def _show_status(output: Output, state: Mapping[str, object], now_us: int) -> No
         Column("PARKED", least=12),
         Column("BRANCH", least=12, keep=1),
         Column("TRIES", "right", keep=2),
-        Column("REASON", least=12),
+        Column("REASON", least=30, folds=True),
     ]
     rows: list[list[Content]] = [
         [
@@ -317,7 +314,11 @@ def _show_report(output: Output, report: ExportReport) -> None:
     else:
         output.line(Cell("differs: ", "bad"), f"{count_text(len(report.faults), 'fault')} in {compared}")
         rows: list[list[str | Cell]] = [[fault.label, fault.subject, fault.detail] for fault in report.faults]
-        columns = [Column("RUN", least=12), Column("WHERE", least=12), Column("WHAT", least=12)]
+        columns = [
+            Column("RUN", least=12),
+            Column("WHERE", least=12),
+            Column("WHAT", least=30, folds=True),
+        ]
         output.table(columns, rows)
     if report.not_exported:
         output.note(f"{count_text(report.not_exported, 'commit')} not exported yet: cas export")

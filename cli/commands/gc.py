@@ -12,7 +12,6 @@ import typer
 from cli.policies import By, KeepBest, KeepLast, KeepTag, KeepWithin, Lowest, Per, policy_of, show_decisions
 from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
-from cli.waiting import LockWait, when_free
 
 if TYPE_CHECKING:
     from cas.records import Record
@@ -30,7 +29,7 @@ app = new_verb("gc")
         "cas gc --compact --lock-wait 60s",
     ),
 )
-def gc(  # noqa: PLR0913, PLR0917  one parameter for each option
+def gc(
     ctx: typer.Context,
     keep_last: KeepLast = None,
     keep_within: KeepWithin = None,
@@ -46,7 +45,6 @@ def gc(  # noqa: PLR0913, PLR0917  one parameter for each option
             "--compact", help="Make the store file smaller afterwards; nobody else may have the store open."
         ),
     ] = False,
-    wait: LockWait = 0.0,
 ) -> None:
     """Remove the files of forgotten runs, and whatever else nothing references.
 
@@ -58,14 +56,14 @@ def gc(  # noqa: PLR0913, PLR0917  one parameter for each option
     policy = policy_of(keep_last, keep_within, keep_best, by, lowest, per, keep_tag)
     with session.open_for_writing(scans=False) as store, session.output.progress() as progress:
         if policy is None or dry_run:
-            result = when_free(lambda: store.gc(policy=policy, dry_run=dry_run, progress=progress), wait)
+            result = session.when_free(lambda: store.gc(policy=policy, dry_run=dry_run, progress=progress))
         else:
             runs = store.forget(policy=policy)
-            result = {**when_free(lambda: store.gc(progress=progress), wait), "runs": runs}
+            result = {**session.when_free(lambda: store.gc(progress=progress)), "runs": runs}
     if compact and not dry_run:
         from cas import compact_store
 
-        result["compaction"] = when_free(lambda: compact_store(session.settings.config), wait)
+        result["compaction"] = session.when_free(lambda: compact_store(session.settings.config))
     if session.as_json:
         session.output.document(result)
     else:

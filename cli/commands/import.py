@@ -14,7 +14,6 @@ import typer
 from cli import failures
 from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
-from cli.waiting import LockWait
 
 if TYPE_CHECKING:
     from cli.output import Output
@@ -51,7 +50,6 @@ def import_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and scan everything, write nothing.")
     ] = False,
-    wait: LockWait = 0.0,
 ) -> None:
     """Take over a repository of the replaced system.
 
@@ -69,7 +67,7 @@ def import_(
             branches=branch or None,
             on_secret="allow" if allow_secrets else "refuse",
             dry_run=dry_run,
-            wait_s=wait,
+            wait_s=session.lock_wait_s or 0.0,
             progress=progress,
         )
     if session.as_json:

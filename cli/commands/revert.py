@@ -20,6 +20,7 @@ app = new_verb("revert")
     cls=VerbCommand,
     epilog=examples(
         "cas revert corr_abc123",
+        "cas revert abc123",
         'cas revert corr_abc123@2 --branch main --reason "drawdown in live trading"',
     ),
 )
@@ -27,7 +28,11 @@ def revert(
     ctx: typer.Context,
     tag: Annotated[
         str,
-        typer.Argument(metavar="TAG", help="A correlation or prompt tag.", autocompletion=complete_tag),
+        typer.Argument(
+            metavar="TAG",
+            help="A correlation or prompt tag; any other REF means the tag of that run.",
+            autocompletion=complete_tag,
+        ),
     ],
     branch: Annotated[
         str,
@@ -45,12 +50,16 @@ def revert(
     rewritten. Each file of the tag is read back against its digest first, and hashed again once the branch has moved,
     which `cas verify --rollback` does at any later time. The commit is durable and its id known at once; `cas export`
     brings it into git. A branch that holds the state already gets no new commit.
+
+    A correlation ID means its newest revision; `cas help names` tells what else a REF may be.
     """
     from cli.figures import count_text, list_of, mapping_of, size_text, whole_of
     from cli.output import Cell
+    from cli.tags import tag_of
 
     session = ctx.ensure_object(Session)
     with session.open_for_writing() as store:
+        tag = tag_of(store, tag)
         result = store.revert_to_tag(tag, branch, reason=reason)
     if session.as_json:
         session.output.document(result)

@@ -150,8 +150,10 @@ def verify(
 def _verify_rollback(session: Session, tag: str, branch: str) -> None:
     from cli.figures import count_text, size_text
     from cli.output import Cell
+    from cli.tags import tag_of
 
     with session.open_for_reading() as store:
+        tag = tag_of(store, tag)
         certificate = store.verify_rollback(tag, branch)
     if session.as_json:
         session.output.document(certificate.as_dict())
@@ -244,7 +246,12 @@ def _show(output: Output, report: Report, *, suspect: bool) -> None:
 def _show_faults(output: Output, faults: Sequence[Fault]) -> None:
     from cli.output import Cell, Column
 
-    columns = [Column("LEVEL"), Column("CHECK"), Column("WHERE", least=12), Column("WHAT", least=12)]
+    columns = [
+        Column("LEVEL"),
+        Column("CHECK"),
+        Column("WHERE", least=12),
+        Column("WHAT", least=30, folds=True),
+    ]
     output.table(
         columns,
         [

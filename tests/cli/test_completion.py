@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import cli.app
+from cas.lmdbenv import hold_alone
 
 
 @pytest.fixture
@@ -53,6 +54,13 @@ def test_completion_of_a_ref_offers_ids_tags_and_branches(store, commit, offered
         "ai/generated/wf_rsi/t1",
     }
     assert offered("cas show corr_o") == ["corr_one"]
+
+
+def test_completion_during_a_compaction_offers_nothing_and_does_not_wait(store, commit, offered, place):
+    commit("one")
+    with hold_alone(place / ".cas"):
+        assert offered("cas show o") == []
+    assert offered("cas show o") == ["one"]
 
 
 def test_completion_of_a_tag_and_a_branch_offers_each(store, commit, offered):

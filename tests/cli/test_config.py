@@ -30,6 +30,25 @@ def test_config_origin_column_is_shown_on_request(cas):
     assert "default" in cas.ok("config", "show", "--origin").out
 
 
+def test_config_origin_is_whole_at_80_columns_however_long_the_path_of_the_file(cas, place, monkeypatch):
+    folder = place / "a_folder_with_a_long_name" / "and_one_more_below_it_with_a_longer_one"
+    folder.mkdir(parents=True)
+    pattern = ", ".join(f"**/folder_{number}/*.csv: rule-{number}" for number in range(9))
+    (folder / "cas.toml").write_text(f'durability = "group"\nsecret_ignore = ["{pattern}"]\n')
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CAS_REQUIRE_CORRELATION_ID", "false")
+    lines = cas.ok("config", "show", "--origin", "-o", "git_credential_helper=store").out.splitlines()
+    assert lines[0] == f"cas.toml  {folder / 'cas.toml'}"
+    assert max(map(len, lines[1:])) <= 80
+    ends = {line.split()[0]: line.split()[-1] for line in lines[3:] if not line.startswith(" ")}
+    assert ends["durability"] == "cas.toml"
+    assert ends["require_correlation_id"] == "CAS_REQUIRE_CORRELATION_ID"
+    assert ends["git_credential_helper"] == "git_credential_helper"
+    assert ends["max_files"] == "default"
+    assert "…" not in "".join(lines)
+    assert all(f"rule-{number}" in "".join(lines) for number in range(9))
+
+
 def test_config_switch_before_and_after_the_command_is_the_same(cas):
     after = cas.ok("config", "show", "-o", "max_files=7", "--json").out
     assert cas.ok("--json", "-o", "max_files=7", "config", "show").out == after

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cas import ArtifactStoreConfig, StateError, compact_store
+from cas import ArtifactStoreConfig, StateError, compact_store, gc
+from cas.lmdbenv import hold_alone
 from cli.waiting import when_free
 from tests.store.stores import open_store
 
@@ -42,6 +43,17 @@ def test_waiting_ends_with_the_refusal_when_the_time_is_over(place, config):
     assert 3 <= seconds.now < 3.5
 
 
+def test_waiting_is_told_once_and_only_when_there_is_something_to_wait_for(place, config):
+    told = []
+    seconds = Seconds()
+    options = {"on_wait": lambda: told.append(seconds.now), "clock": seconds, "sleep": seconds.sleep}
+    with open_store(place), pytest.raises(StateError):
+        when_free(lambda: compact_store(config), 1, **options)
+    assert told == [0.0]
+    when_free(lambda: compact_store(config), 1, **options)
+    assert told == [0.0]
+
+
 def test_waiting_does_not_repeat_other_refusals(place, config):
     opened = open_store(place)
     opened.close()
@@ -51,6 +63,28 @@ def test_waiting_does_not_repeat_other_refusals(place, config):
     assert seconds.now == 0
 
 
-def test_lock_wait_is_taken_by_every_command_that_another_process_can_be_in_the_way_of(cas):
-    for words in (("export",), ("export", "run"), ("import",), ("gc",)):
-        assert "--lock-wait" in cas.ok(*words, "--help").out
+@pytest.mark.parametrize("words", [("list",), ("commit", "-w", "w", "-t", "t", "-c", "c", "f"), ("export",)])
+def test_a_command_during_a_compaction_ends_when_its_waiting_time_is_over(store, place, words):
+    (place / "f").write_text("1")
+    with hold_alone(place / ".cas"):
+        ended = store(*words, "--lock-wait", "0s")
+        assert ended.code == 10
+        assert "--lock-wait" in ended.err
+        assert store(*words, "-o", "open_timeout=0", "--json").error["kind"] == "store_in_use"
+    assert store(*words, "--lock-wait", "0s").code in (0, 9)
+
+
+def test_a_command_during_a_compaction_says_that_it_waits_and_then_goes_on(store, place, spawn):
+    with hold_alone(place / ".cas"):
+        process = spawn("list", "--lock-wait", "60s")
+        assert process.stderr.readline() == b"waiting for another process at work on this store\n"
+        assert process.poll() is None
+    _, err = process.communicate()
+    assert (process.returncode, err.count(b"waiting")) == (0, 0)
+    assert b"No runs yet" in err
+
+
+def test_lock_wait_lets_a_collection_wait_for_another_one(store, place):
+    with hold_alone(place / ".cas" / gc.LOCK_FILE):
+        ended = store("gc", "--lock-wait", "0.2s", "--json")
+    assert (ended.code, ended.error["kind"]) == (10, "gc_running")

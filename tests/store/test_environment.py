@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from pathlib import Path
 
 import lmdb
 import pytest
@@ -17,7 +18,16 @@ from cas import (
     StorageError,
     StoreSuspectError,
 )
-from cas.lmdbenv import DATA_FILE, LOCK_FILE, SUSPECT_FILE, Table, creation, environment, faults
+from cas.lmdbenv import (
+    DATA_FILE,
+    LOCK_FILE,
+    SUSPECT_FILE,
+    Table,
+    creation,
+    environment,
+    faults,
+    hold_alone,
+)
 from tests.store.stores import commit, dump, open_store
 
 
@@ -324,3 +334,34 @@ def test_default_config_opens_below_the_current_folder(tmp_path, monkeypatch):
         assert store.environment.directory == tmp_path / ".cas"
     assert "closed" in repr(store)
     assert "Key" not in repr(store.config)
+
+
+def test_opening_a_store_that_is_being_compacted_is_refused_when_the_time_is_over(tmp_path):
+    with open_store(tmp_path) as store:
+        folder = store.environment.directory
+    open_files = set(Path("/proc/self/fd").iterdir())
+    with hold_alone(folder) as alone:
+        assert alone
+        for read_only in (False, True):
+            with pytest.raises(StateError) as caught:
+                open_store(tmp_path, read_only=read_only, open_timeout=0.1)
+            assert (caught.value.kind, caught.value.retryable) == ("store_in_use", True)
+            assert caught.value.subject == str(folder)
+    assert set(Path("/proc/self/fd").iterdir()) == open_files
+    with open_store(tmp_path, open_timeout=0) as store:
+        commit(store)
+
+
+def test_opening_a_store_that_is_being_compacted_waits_for_its_end(tmp_path):
+    with open_store(tmp_path) as store:
+        folder = store.environment.directory
+    opened = []
+    opening = threading.Thread(target=lambda: opened.append(open_store(tmp_path, open_timeout=60)))
+    with hold_alone(folder):
+        opening.start()
+        opening.join(0.3)
+        assert opening.is_alive()
+        assert opened == []
+    opening.join()
+    with opened[0] as store:
+        commit(store)
