@@ -72,8 +72,8 @@ def _state(store: ArtifactStore) -> dict[str, object]:
         "queued_age_s": status["queued_age_s"],
         "awaiting_push": status["awaiting_push"],
         "parked": len(list_of(status["parked"])),
-        "last_export_at": status["last_export_at"],
-        "last_push_at": status["last_push_at"],
+        "last_export_at_us": status["last_export_at_us"],
+        "last_push_at_us": status["last_push_at_us"],
         "suspect": (store.environment.directory / SUSPECT_FILE).exists(),
         "pushes": store.config.auto_push,
     }
@@ -124,8 +124,8 @@ def _fields(
         ("exports to", str(place["repo_path"])),
         ("holds", f"{count_text(commits, 'commit')}, {count_text(files, 'distinct file')}, {stored}"),
         ("last commit", _last_commit(state["last_commit"], now_us)),
-        ("last export", ago(state["last_export_at"], now_us)),
-        ("last push", ago(state["last_push_at"], now_us)),
+        ("last export", ago(state["last_export_at_us"], now_us)),
+        ("last push", ago(state["last_push_at_us"], now_us)),
         ("backlog", _backlog(state)),
         ("disk", f"{size_text(number_of(stats['disk_free_bytes']))} free"),
     ]

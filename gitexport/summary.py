@@ -93,8 +93,8 @@ def export_status(store: ArtifactStore) -> dict[str, object]:
         else max(0.0, (store.now_us() - oldest_at_us) / 1_000_000),
         "awaiting_push": awaiting,
         "parked": parked,
-        "last_export_at": last_exported,
-        "last_push_at": last_pushed,
+        "last_export_at_us": last_exported,
+        "last_push_at_us": last_pushed,
         "lease_holder": lease.holder(store.environment.directory),
     }
 

@@ -48,16 +48,16 @@ class Connection:
             ) from error
         module = cast("Any", redis)
         self._errors: tuple[type[Exception], ...] = (module.RedisError, OSError)
-        self._shown = masked(url)
+        self.shown = masked(url)
         try:
             self.client: Any = module.Redis.from_url(
                 url, socket_connect_timeout=_CONNECT_S, socket_timeout=_ANSWER_S, health_check_interval=30
             )
         except ValueError as error:
-            raise ConfigError(f"{self._shown} is no Redis URL", subject="redis") from error
+            raise ConfigError(f"{self.shown} is no Redis URL", subject="redis") from error
 
     def __repr__(self) -> str:
-        return f"<Connection {self._shown}>"
+        return f"<Connection {self.shown}>"
 
     def call(self, work: Callable[[Any], Any]) -> Any:  # noqa: ANN401  what Redis answers depends on the command
         """Return what ``work`` gets from the client.
@@ -69,7 +69,7 @@ class Connection:
             return work(self.client)
         except self._errors as error:
             raise ExportError(
-                f"{self._shown}: {self._reason(error)}",
+                f"{self.shown}: {self._reason(error)}",
                 kind="bus_failed",
                 retryable=True,
                 hint="Is the server up?",

@@ -42,6 +42,11 @@ class RedisBusBase(ABC):
         self.malformed_count = 0
         self.failures: list[Exception] = []
 
+    @property
+    def shown(self) -> str:
+        """Where the server is, without user, password and query."""
+        return self._connection.shown
+
     def publish(self, channel: str, event: Event) -> None:
         """Send an event.
 

@@ -34,7 +34,8 @@ class ListenService:
         wait: Sleeps so many seconds, less when it is to stop.
         should_stop: Tells whether to stop.
         tell: Takes a line about what happens.
-        health_s: Seconds between lines about its health.
+        tell_health: Takes `report` every ``health_s`` seconds and at the end; None has it told as a line.
+        health_s: Seconds between two words about its health.
         clock: Monotonic seconds; injected in tests.
     """
 
@@ -47,6 +48,7 @@ class ListenService:
         wait: Callable[[float], object],
         should_stop: Callable[[], bool],
         tell: Callable[[str], object],
+        tell_health: Callable[[Record], object] | None = None,
         health_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,9 +58,11 @@ class ListenService:
         self._wait = wait
         self._should_stop = should_stop
         self._tell = tell
+        self._take_health = tell_health or self._tell_health_line
         self._health_s = health_s
         self._clock = clock
         self._pause_s = 0.0
+        self._has_connected = False
         self._events_count = 0
         self._failures_count = 0
 
@@ -79,8 +83,9 @@ class ListenService:
         self._tell_health()
 
     def report(self) -> Record:
-        """Return what was done: events received, published by type, malformed, and failures."""
+        """Return its state, and what was done: events received, published by type, malformed, and failures."""
         return {
+            "state": "waiting for Redis" if self._pause_s else "listening",
             "received": self._events_count,
             "published": dict(self._handler.counts),
             "malformed": self._bus.malformed_count,
@@ -90,9 +95,9 @@ class ListenService:
     def _step(self) -> None:
         try:
             self._bus.connect()
-            if self._pause_s:
-                self._tell("connected again")
-                self._pause_s = 0.0
+            if self._pause_s or not self._has_connected:
+                self._tell(f"connected to {self._bus.shown}{' again' if self._has_connected else ''}")
+                self._has_connected, self._pause_s = True, 0.0
             self._events_count += self._bus.poll(POLL_S)
             self._handler.announce_pushed()
         except ArtifactStoreError as error:
@@ -116,6 +121,12 @@ class ListenService:
             self._store.flush_metrics()
         except ArtifactStoreError as error:
             self._tell(error.message)
-        done = ", ".join(f"{count} {name}" for name, count in sorted(self._handler.counts.items()))
-        state = "waiting for Redis" if self._pause_s else "listening"
-        self._tell(f"{state}: {self._events_count} received, {done or 'nothing published'}")
+        self._take_health(self.report())
+
+    def _tell_health_line(self, report: Record) -> None:
+        parts = [f"{report['received']} received"]
+        parts += [f"{count} {name}" for name, count in sorted(self._handler.counts.items())] or [
+            "nothing published"
+        ]
+        parts += [f"{report[name]} {name}" for name in ("malformed", "failures") if report[name]]
+        self._tell(f"{report['state']}: {', '.join(parts)}")

@@ -228,8 +228,8 @@ def _show_status(output: Output, state: Mapping[str, object], now_us: int) -> No
             ("queued for git", f"{state['queued']}{oldest}"),
             ("awaiting push", str(state["awaiting_push"])),
             ("parked", Cell(str(len(parked)), "bad" if parked else "")),
-            ("last export", ago(state["last_export_at"], now_us)),
-            ("last push", ago(state["last_push_at"], now_us)),
+            ("last export", ago(state["last_export_at_us"], now_us)),
+            ("last push", ago(state["last_push_at_us"], now_us)),
             ("running now", str(state.get("lease_holder") or "none")),
         ]
     )

@@ -17,6 +17,7 @@ from cli.verbs import VerbCommand, examples, new_verb
 
 if TYPE_CHECKING:
     from cas.events.redisbus import RedisBusBase
+    from cas.records import Record
 
 app = new_verb("listen")
 
@@ -104,6 +105,9 @@ def listen(
         else:
             session.output.note(line)
 
+    def tell_health(report: Record) -> None:
+        session.output.event("health", report)
+
     bus = _open_bus(_read_url(redis), group if streams else None, consumer, claim_after)
     with session.open_for_writing() as store:
         handler = ArtifactEventHandler(store, bus, workspace=workspace)
@@ -115,6 +119,7 @@ def listen(
                 wait=stopping.wait,
                 should_stop=stopping.is_set,
                 tell=tell,
+                tell_health=tell_health if session.as_json else None,
                 health_s=health,
             )
             service.run()

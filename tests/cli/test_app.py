@@ -118,3 +118,45 @@ def test_dumb_terminal_gets_lines_instead_of_bars(store, commit, place):
     assert code == 0
     assert "\x1b" not in shown
     assert "blobs: 2 of 2" in shown
+
+
+def test_json_keys_of_numbers_tell_their_unit(store, commit, git):
+    """A moment is text, or a number of microseconds under a name that says so; so it is wherever JSON is written."""
+    commit("one", "--set", "test_metrics.net_pnl=1.5")
+    store.ok("pin", "one")
+    store.ok("revert", "one")
+    git("init", "--quiet")
+    store.ok("export", "--no-push", "--json")
+    documents = [
+        store.ok(*words, "--json").json
+        for words in (
+            (),
+            ("list",),
+            ("show", "one"),
+            ("log",),
+            ("log", "main"),
+            ("stats",),
+            ("pin",),
+            ("export", "status"),
+        )
+    ]
+    numbers, texts = set(), set()
+
+    def look(value, key):
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                look(inner, name)
+        elif isinstance(value, list):
+            for inner in value:
+                look(inner, key)
+        elif isinstance(value, int) and value > 10**15:
+            numbers.add(key)
+        elif key.endswith("_at"):
+            assert value is None or isinstance(value, str), key
+            texts.add(key)
+
+    for document in documents:
+        look(document, "")
+    assert {"created_at_us", "last_export_at_us"} <= numbers
+    assert all(key.endswith("_us") for key in numbers)
+    assert "pinned_at" in texts

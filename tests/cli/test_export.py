@@ -1,6 +1,7 @@
 """`cas export`, its status and its proof."""
 
 import fcntl
+import json
 import signal
 
 import pytest
@@ -151,6 +152,37 @@ def test_export_follow_exports_what_comes_and_ends_clean_on_sigterm(repository, 
         process.kill()
         process.communicate()
     assert git("rev-parse", made["branch"], folder="remote.git") == made["commit_sha"]
+
+
+def test_export_follow_as_json_writes_a_line_for_each_export_and_a_result(repository, commit, spawn):
+    commit()
+    process = spawn("export", "--follow", "--interval", "1h", "--json", text=True)
+    try:
+        first = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (0, "")
+    assert (first["event"], first["state"], first["exported"], first["pushed"]) == ("export", "done", 1, 1)
+    assert json.loads(out) == {"event": "result", "exports": 1}
+
+
+def test_export_follow_as_json_tells_an_error_on_stderr_and_goes_on(repository, commit, spawn, place, git):
+    made = commit()
+    (place / "runs.git").rename(place / "away.git")
+    process = spawn("export", "--follow", "--interval", "100ms", "--json", text=True)
+    try:
+        error = json.loads(process.stderr.readline())
+        assert (error["kind"], error["retryable"]) == ("not_a_repository", False)
+        (place / "away.git").rename(place / "runs.git")
+        assert json.loads(process.stdout.readline())["exported"] == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    assert git("rev-parse", made["branch"], folder="runs.git") == made["commit_sha"]
 
 
 def test_export_follow_takes_no_selection(repository):

@@ -1,6 +1,7 @@
 """The buses on a real Redis: delivery, redelivery, kills, and what is told of a lost server."""
 
 import contextlib
+import json
 import subprocess
 import sys
 import threading
@@ -312,22 +313,21 @@ def listening(kind, redis_url, workspace, where, countdown):
             process.kill()
 
 
-def test_listen_command_stores_and_ends_cleanly_on_sigterm(redis_url, client, workspace, config):
-    with ArtifactStore(config):
-        pass
-    client.xadd("test.results", {"event": encode(passed())})
-    words = [
+def listen(redis_url, client, workspace, *words):
+    """Run `cas listen` until one event was answered, and end it; return its exit code, stdout and stderr."""
+    words = (
         sys.executable,
         "-m",
         "cli",
         "--repo",
-        str(workspace),
+        workspace,
         "listen",
         "--redis",
         redis_url,
         "--streams",
-    ]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        *words,
+    )
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         watchdog = threading.Timer(30, process.kill)
         watchdog.start()
         while not published(client) and process.poll() is None:
@@ -335,9 +335,34 @@ def test_listen_command_stores_and_ends_cleanly_on_sigterm(redis_url, client, wo
         process.terminate()
         out, err = process.communicate()
         watchdog.cancel()
-    assert process.returncode == 0, err
-    assert b"1 artifact.committed" in err
-    assert out == b""
+    return process.returncode, out, err
+
+
+def test_listen_command_stores_and_ends_cleanly_on_sigterm(redis_url, client, workspace, config):
+    with ArtifactStore(config):
+        pass
+    client.xadd("test.results", {"event": encode(passed())})
+    code, out, err = listen(redis_url, client, workspace)
+    assert (code, out) == (0, ""), err
+    first, *_, last = err.splitlines()
+    assert first == f"connected to {redis_url}"
+    assert last == "listening: 1 received, 1 artifact.committed"
+
+
+def test_listen_command_as_json_writes_a_line_for_each_thing_and_a_result(
+    redis_url, client, workspace, config
+):
+    with ArtifactStore(config):
+        pass
+    client.xadd("test.results", {"event": b"no event"})
+    client.xadd("test.results", {"event": encode(passed())})
+    code, out, err = listen(redis_url, client, workspace, "--json")
+    assert (code, err) == (0, "")
+    note, *_, health, result = [json.loads(line) for line in out.splitlines()]
+    assert note == {"event": "note", "text": f"connected to {redis_url}"}
+    done = {"received": 2, "published": {"artifact.committed": 1}, "malformed": 1, "failures": 0}
+    assert health == {"event": "health", "state": "listening", **done}
+    assert result == {"event": "result", "state": "listening", **done}
 
 
 def test_pubsub_event_that_comes_while_a_channel_is_added_is_kept(redis_url, client):

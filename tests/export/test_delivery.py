@@ -39,7 +39,7 @@ def test_runs_are_pushed_with_branch_and_tags(place, remote, runs):
     assert refs_of(remote) == place.refs()
     place.assert_exported(remote)
     assert verify_export(place.store, remote="origin").ok
-    assert export_status(place.store)["last_push_at"] is not None
+    assert export_status(place.store)["last_push_at_us"] is not None
 
 
 def test_repository_without_a_remote_exports_and_says_that_nothing_was_pushed(place, runs):

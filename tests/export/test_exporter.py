@@ -240,8 +240,8 @@ def test_status_tells_queue_age_and_last_export(place, clock):
     place.export()
     status = export_status(place.store)
     assert (status["queued"], status["awaiting_push"], status["parked"]) == (0, 1, [])
-    assert status["last_export_at"] is not None
-    assert status["last_push_at"] is None
+    assert status["last_export_at_us"] is not None
+    assert status["last_push_at_us"] is None
 
 
 def test_stop_ends_between_batches(place, monkeypatch):
