@@ -6,12 +6,15 @@ Invariant: a file is replaced whole or stays as it was; serving reads the store 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
+
+if TYPE_CHECKING:
+    from cas.lmdbenv import Environment
 
 app = new_verb("metrics")
 
@@ -46,7 +49,7 @@ def metrics(
     """Write counts and figures in Prometheus text.
 
     Counts are those since the store was made, added up over all processes; they never fall. With --json the text
-    stands under "text".
+    stands under "text"; of --serve it tells the address, in one line.
     """
     from cas.exposition import render
 
@@ -95,23 +98,26 @@ def _replace(path: Path, text: bytes) -> None:
         raise InvalidInputError(f"{path} cannot be written: {error.strerror}", subject=str(path)) from error
 
 
-def _serve(session: Session, environment: object, address: tuple[str, int]) -> None:
-    from typing import Any, cast
-
+def _serve(session: Session, environment: Environment, address: tuple[str, int]) -> None:
     from cas.errors import InvalidInputError
     from cas.exposition import new_registry
     from cli.signals import stop_signal
 
-    registry = new_registry(cast("Any", environment), session.now_us)
+    registry = new_registry(environment, session.now_us)
     from prometheus_client import start_http_server
 
-    try:
-        server, thread = start_http_server(address[1], addr=address[0], registry=registry)
-    except OSError as error:
-        raise InvalidInputError(f"cannot serve on {address[0]}:{address[1]}: {error.strerror}") from error
-    session.output.note(f"serving http://{address[0]}:{server.server_port}/metrics")
-    with stop_signal() as stopping:
+    with stop_signal() as stopping:  # before anybody is told that it serves, and so may stop it
+        try:
+            server, thread = start_http_server(address[1], addr=address[0], registry=registry)
+        except OSError as error:
+            raise InvalidInputError(f"cannot serve on {address[0]}:{address[1]}: {error.strerror}") from error
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        url = f"http://{host}:{server.server_port}/metrics"
+        if session.as_json:
+            session.output.event("serving", {"url": url, "host": address[0], "port": server.server_port})
+        else:
+            session.output.note(f"serving {url}")
         stopping.wait_for_ever()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+        server.shutdown()
+        server.server_close()
+        thread.join()

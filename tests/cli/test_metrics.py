@@ -1,8 +1,10 @@
 """`cas metrics`."""
 
+import json
 import signal
 import threading
 import urllib.request
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -35,13 +37,18 @@ def test_metrics_wrong_options_are_a_usage_error(store, words):
     assert store("metrics", *words).code == 2
 
 
-def test_metrics_are_served_until_stopped(store, commit, spawn):
+@pytest.mark.parametrize("as_json", [False, True])
+def test_metrics_are_served_until_stopped(store, commit, spawn, as_json):
     commit("one")
-    with spawn("metrics", "--serve", ":0") as process:
+    with spawn("metrics", "--serve", ":0", *(["--json"] if as_json else [])) as process:
         watchdog = threading.Timer(30, process.kill)
         watchdog.start()
-        line = process.stderr.readline().decode()
-        url = line.removeprefix("serving ").strip()
+        if as_json:
+            told = json.loads(process.stdout.readline())
+            url = told["url"]
+            assert told == {"event": "serving", "url": url, "host": "127.0.0.1", "port": urlsplit(url).port}
+        else:
+            url = process.stderr.readline().decode().removeprefix("serving ").strip()
         with urllib.request.urlopen(url) as answer:  # noqa: S310  our own server
             assert b"cas_commits_total 1.0" in answer.read()
         process.send_signal(signal.SIGTERM)
