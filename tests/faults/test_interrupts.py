@@ -81,6 +81,36 @@ print(json.dumps({"acknowledged": acknowledged, "interrupted": len(interrupted)}
 """
 
 
+WITH_LOCK = """
+import signal, threading
+
+lock = threading.Lock()
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+left_held = 0
+for number in range(100):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-5 + number * 1e-6)
+        while True:
+            with lock:
+                pass
+    except KeyboardInterrupt:
+        if lock.locked():
+            left_held += 1
+            lock.release()
+print(left_held)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _safe_with_statement():
+    """Skip where not even a bare ``with lock`` withstands an interrupt: nothing built on one can then."""
+    done = subprocess.run([sys.executable, "-c", WITH_LOCK], check=True, capture_output=True, text=True)
+    if int(done.stdout):
+        pytest.skip(
+            "this Python leaves a lock taken when an interrupt comes early in a `with` (CPython 148874)"
+        )
+
+
 def interrupt(disk, seed, count):
     """Let a process be interrupted so many times; return what it acknowledged."""
     done = subprocess.run(
