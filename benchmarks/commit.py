@@ -15,7 +15,7 @@ from benchmarks.engines import FLOOR, PRODUCT, available
 from benchmarks.floor import stages_us
 from benchmarks.runs import real_runs
 from benchmarks.samples import paired_ratio, spread, summary_ms
-from benchmarks.tables import Headline, Table, figure
+from benchmarks.tables import Headline, Table, best_peers, figure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,12 +141,6 @@ def charts(result: Mapping[str, Any]) -> list[Bars]:
 def headlines(result: Mapping[str, Any]) -> list[Headline]:
     """Return the line of the README: the best peer is the quickest, and the quickest of those that flush."""
     engines = {engine["name"]: engine for engine in result["engines"]}
-    peers = [engine for name, engine in engines.items() if name not in {FLOOR, PRODUCT}]
-    best = min(peers, key=lambda engine: float(engine["p50_ms"]))
-    flushed = min((peer for peer in peers if peer["flushed"]), key=lambda engine: float(engine["p50_ms"]))
-    words = " · ".join(
-        f"{peer['title']} {figure(peer['p50_ms'])}{'' if peer['flushed'] else ' (not flushed)'}"
-        for peer in (best, *(() if best is flushed else (flushed,)))
-    )
+    words = best_peers([engine for name, engine in engines.items() if name not in {FLOOR, PRODUCT}], "p50_ms")
     replaced = engines.get("replaced_system", {}).get("p50_ms")
     return [Headline("one commit, p50 ms", figure(engines[PRODUCT]["p50_ms"]), figure(replaced), words)]

@@ -23,7 +23,7 @@ from benchmarks.engines import FEW, FLOOR, PRODUCT, available
 from benchmarks.plan import PROJECT
 from benchmarks.runs import real_runs
 from benchmarks.samples import summary_ms
-from benchmarks.tables import Headline, Table, figure
+from benchmarks.tables import Headline, Table, best_peers, figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -209,12 +209,7 @@ def headlines(result: Mapping[str, Any]) -> list[Headline]:
     """Return the line of the README: the best peer is the quickest, and the quickest of those that flush."""
     engines = {engine["name"]: engine for engine in result["engines"]}
     peers = [engine for name, engine in engines.items() if name != PRODUCT]
-    best = max(peers, key=lambda engine: float(engine["runs_per_s"]))
-    flushed = max((peer for peer in peers if peer["flushed"]), key=lambda engine: float(engine["runs_per_s"]))
-    words = " · ".join(
-        f"{peer['title']} {figure(peer['runs_per_s'])}{'' if peer['flushed'] else ' (not flushed)'}"
-        for peer in (best, *(() if best is flushed else (flushed,)))
-    )
+    words = best_peers(peers, "runs_per_s", most=True)
     replaced = engines.get("replaced_system", {}).get("runs_per_s")
     return [
         Headline("four processes, runs/s", figure(engines[PRODUCT]["runs_per_s"]), figure(replaced), words)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,6 +53,23 @@ def figure(value: float | None) -> str:
         return "0"
     text = f"{value:.3g}"
     return text if "e" not in text else f"{value:.6f}".rstrip("0")
+
+
+def best_peers(peers: Sequence[Mapping[str, Any]], key: str, *, most: bool = False) -> str:
+    """Name the peer with the best figure, and beside one that does not flush the best of those that do.
+
+    Args:
+        peers: Engines with ``title`` and ``flushed``.
+        key: Which of their figures counts.
+        most: Whether the highest is the best, not the lowest.
+    """
+    pick = max if most else min
+    best = pick(peers, key=lambda peer: float(peer[key]))
+    flushed = pick((peer for peer in peers if peer["flushed"]), key=lambda peer: float(peer[key]))
+    return " · ".join(
+        f"{peer['title']} {figure(peer[key])}{'' if peer['flushed'] else ' (not flushed)'}"
+        for peer in (best, *(() if best is flushed else (flushed,)))
+    )
 
 
 def megabytes(size_bytes: float) -> str:
