@@ -16,7 +16,6 @@ from cas.errors import ConfigError
 Durability = Literal["full", "group", "relaxed"]
 ObjectFormat = Literal["sha1", "sha256"]
 CheckedOutPolicy = Literal["warn", "refuse"]
-LargeFilePolicy = Literal["refuse", "lfs"]
 
 MEBIBYTE: Final = 1024 * 1024
 # A host that caps a blob at 100 MB rejects the whole push; the store itself has no need of a limit, so the default

@@ -6,14 +6,7 @@ This module must not know about files, LMDB or git.
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 from blake3 import blake3
-
-DIGEST_BYTES: Final = 32
-DIGEST_HEX_CHARS: Final = 64
-_HEX_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 Digester = blake3
 
@@ -24,8 +17,3 @@ def digest_bytes(data: bytes | bytearray | memoryview) -> bytes:
     One thread: below about 1 MB the library's thread pool costs more than it saves, and large files are streamed.
     """
     return blake3(data).digest()
-
-
-def is_hex_digest(text: str) -> bool:
-    """Tell whether ``text`` is a full digest in its written form."""
-    return _HEX_DIGEST.fullmatch(text) is not None

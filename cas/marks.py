@@ -121,11 +121,6 @@ def find_pin(transaction: ReadTransaction, sequence: int) -> Pin | None:
     return None if value is None else _decode(_PIN_DECODER, value, sequence)
 
 
-def is_pinned(transaction: ReadTransaction, sequence: int) -> bool:
-    """Tell whether a manifest is pinned."""
-    return transaction.has(Table.META, _PINNED + sequence_key(sequence))
-
-
 def iter_pins(transaction: ReadTransaction) -> Iterator[tuple[int, Pin]]:
     """Yield pinned manifests, oldest first."""
     for key, value in transaction.scan(Table.META, _PINNED):

@@ -85,6 +85,11 @@ def time_text(created_at_us: int, *, seconds: bool = True) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
 
 
+def written_time_text(moment: object) -> str:
+    """Return a moment that a record holds as ISO 8601 text in UTC, such as ``2026-01-31 18:00:05``."""
+    return str(moment).replace("T", " ").removesuffix("Z")
+
+
 def count_text(count: int, noun: str, plural: str | None = None) -> str:
     """Return a count with its noun, such as ``1 run`` or ``12 runs``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {plural or noun + 's'}"

@@ -12,7 +12,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cli.browse.tables import number_of
-from cli.figures import age_text, count_text, metric_text, printable, short_oid, size_text, time_text
+from cli.figures import (
+    age_text,
+    count_text,
+    metric_text,
+    printable,
+    short_oid,
+    size_text,
+    time_text,
+    written_time_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +51,7 @@ def new_templates(url: Callable[..., str]) -> Environment:
         "short": short_oid,
         "counted": count_text,
         "when": _when,
+        "written_time": written_time_text,
         "rounded": _rounded,
         "state_class": _state_class,
     }

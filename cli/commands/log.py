@@ -38,7 +38,7 @@ def log(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="Most steps to show.")] = 50,
 ) -> None:
     """Show the history of a branch, newest first: commits and rollbacks, when, what and why."""
-    from cli.figures import short_oid
+    from cli.figures import short_oid, written_time_text
     from cli.output import Cell, Column
     from cli.shown import state_cell, strings
 
@@ -51,14 +51,14 @@ def log(
     columns = [
         Column("COMMIT"),
         Column("WHEN (UTC)", keep=1),
-        Column("WHAT", least=12),
+        Column("WHAT", least=24, folds=True),
         Column("TAGS", least=12, keep=2),
         Column("EXPORT"),
     ]
     rows: list[list[Content]] = [
         [
             Cell(short_oid(step["commit_sha"]), "name"),
-            str(step["commit_timestamp"]).replace("T", " ").removesuffix("Z"),
+            written_time_text(step["commit_timestamp"]),
             _what(step),
             ", ".join(strings(step["tags"])),
             state_cell(step["export_state"]),

@@ -61,6 +61,7 @@ def pin(
 
 
 def _show(output: Output, found: Sequence[Record]) -> None:
+    from cli.figures import written_time_text
     from cli.output import Cell, Column
 
     if not found:
@@ -76,7 +77,7 @@ def _show(output: Output, found: Sequence[Record]) -> None:
         [
             Cell(str(run["correlation_id"]), "name"),
             str(run["revision"]),
-            str(run["pinned_at"]).replace("T", " ").removesuffix("Z"),
+            written_time_text(run["pinned_at"]),
             str(run["note"] or ""),
         ]
         for run in found

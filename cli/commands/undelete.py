@@ -57,6 +57,7 @@ def undelete(
 
 
 def _show(output: Output, found: Sequence[Record]) -> None:
+    from cli.figures import written_time_text
     from cli.output import Cell, Column
 
     if not found:
@@ -73,7 +74,7 @@ def _show(output: Output, found: Sequence[Record]) -> None:
         [
             Cell(str(run["correlation_id"]), "name"),
             str(run["revision"]),
-            str(run["forgotten_at"]).replace("T", " ").removesuffix("Z"),
+            written_time_text(run["forgotten_at"]),
             str(run["forgotten_because"]),
             Cell("possible", "good") if run["can_undelete"] else Cell("files gone", "bad"),
         ]
