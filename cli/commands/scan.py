@@ -74,10 +74,10 @@ def scan(
 ) -> None:
     """Look for credentials in files, with the rules of `cas commit` and without a store.
 
-    Shows file, line, column and rule of each finding, never its value, and ends with exit code 5 if there is one. A
-    line is waived by a comment `cas: allow-secret` on it; findings that were looked at are waived by a baseline, which
-    holds fingerprints only and can be kept in git (setting secret_baseline). Links inside folders, and the folders .git
-    and .cas, are left out.
+    Shows file, line, column and rule of each finding, never its value, and ends with exit code 5 if there is one. The
+    comment `cas: allow-secret` on a line waives it; findings that were looked at are waived by a baseline, which holds
+    fingerprints only and can be kept in git (setting secret_baseline). Links inside folders, and the folders .git and
+    .cas, are left out.
 
     With --all every file and run of the store is scanned, and the runs, branches and tags that hold a finding are
     listed; `cas purge` takes such a file out.

@@ -24,8 +24,14 @@ def test_help_of_a_command_explains_and_shows_examples(cas, words):
     assert "Examples:" in text
     assert f"\n    cas {words[0]}" in text or f" cas {words[0]}" in text.partition("Examples:")[2]
     assert "Options of every command:" in text
-    for switch in ("--json", "--quiet", "--store", "--repo", "--config", "--option"):
+    for switch in ("--json", "--quiet", "--lock-wait", "--store", "--repo", "--config", "--option"):
         assert switch in text
+
+
+@pytest.mark.parametrize("words", [(), *COMMANDS], ids=" ".join)
+def test_help_fits_80_columns_and_breaks_no_word_that_is_to_be_typed(cas, words):
+    lines = cas.ok(*words, "--help").out.splitlines()
+    assert [line for line in lines if len(line) > 80 or line.endswith("-")] == []
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
