@@ -9,6 +9,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -19,6 +20,7 @@ from cli import settings
 from cli.app import VERBS, root_command
 from cli.failures import EXIT_CODES
 from cli.verbs import load_verb
+from gitexport.git import MINIMUM_VERSION
 from tests.docs.pages import PAGES, ROOT
 
 DOCS = ROOT / "docs"
@@ -159,6 +161,14 @@ def test_the_drawing_of_the_architecture_names_rooms_that_exist():
     assert len(drawn) > 80
     assert drawn - {"generate.py", "docs/"} <= rooms
     assert {f"{path.parent.name}/" for path in SOURCES} - {"commands/"} <= drawn
+
+
+def test_readme_lists_every_extra_and_the_least_git():
+    readme = (ROOT / "README.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(first_cells(section(readme, "## Install"))) == set(project["optional-dependencies"])
+    assert f"git {'.'.join(map(str, MINIMUM_VERSION))} or newer" in readme
+    assert f"Python {project['requires-python'].removeprefix('>=')} or newer" in readme
 
 
 def test_index_lists_every_page():
