@@ -242,6 +242,15 @@ class Output:
         return _NO_WIDTH_COLUMNS
 
     @property
+    def has_blocks(self) -> bool:
+        """Whether stdout's encoding has the characters that charts are drawn with."""
+        try:
+            "▏█▁".encode(sys.stdout.encoding or "ascii")
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    @property
     def is_terminal(self) -> bool:
         """Whether a person is looking at stdout."""
         return self._is_terminal(sys.stdout)

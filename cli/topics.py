@@ -74,9 +74,9 @@ backup, restore, demo. Take its result with `cas export --json | tail -n 1`.
 Every other command, commit as well, writes one document.
 
 An error is one JSON object on stderr: kind, error, hint, subject, retryable,
-exit_code. Kinds and keys stay; new ones may be added. A number's key ends with
-its unit: _us is a moment in microseconds since 1970, _s seconds, _bytes bytes;
-a moment under a key with _at is text, in UTC.
+exit_code. Kinds and keys stay; new ones may be added. A key that ends with _us
+holds a moment in microseconds since 1970, with _at a moment as text in UTC,
+with _s seconds, with _bytes bytes.
 """
 
 _COMPLETION: Final = """\

@@ -112,12 +112,14 @@ def _draw(output: Output, figures: Mapping[str, object]) -> None:
     labels.append(f"> {labels[-1].removeprefix('<= ')}")
     output.line()
     output.line(Cell("commit time, a day", "head"))
-    for line in bars(list(zip(labels, data["latency_counts"], strict=True)), min(output.width, 80)):
+    plain = not output.has_blocks
+    counted = list(zip(labels, data["latency_counts"], strict=True))
+    for line in bars(counted, min(output.width, 80), plain=plain):
         output.line(line)
     output.line()
     for title, key in (("commits by day", "commits_by_day"), ("stored bytes by day", "stored_bytes_by_day")):
-        output.line(Cell(f"{title:<22}", "dim"), columns(data[key]))
+        output.line(Cell(f"{title:<22}", "dim"), columns(data[key], plain=plain))
     backlog: list[int] = []
     for change in data["backlog_by_day"]:
         backlog.append(max(0, (backlog[-1] if backlog else 0) + change))
-    output.line(Cell(f"{'backlog by day':<22}", "dim"), columns(backlog))
+    output.line(Cell(f"{'backlog by day':<22}", "dim"), columns(backlog, plain=plain))

@@ -1,5 +1,7 @@
 """`cas stats`."""
 
+import os
+
 
 def test_stats_counts_commits_and_backlog(store, commit):
     commit("one")
@@ -28,6 +30,17 @@ def test_stats_charts_are_drawn_when_asked_for(store, commit):
     assert "commit time, a day" in out
     assert "commits by day" in out
     assert "commit time, a day" not in store.ok("stats").out
+
+
+def test_stats_charts_are_drawn_in_ascii_where_the_encoding_has_no_blocks(store, place, spawn):
+    (place / "a.csv").write_text("1\n")
+    spawn("commit", "-w", "wf", "-t", "t", "-c", "now", "a.csv").communicate()
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    out, err = spawn("stats", "--charts", env=environment).communicate()
+    assert err == b""
+    assert b"#####" in out
+    assert b"\\u" not in out
+    out.decode("ascii")
 
 
 def test_stats_without_a_store_ends_with_not_found(cas):
