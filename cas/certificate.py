@@ -16,7 +16,7 @@ from cas.errors import ArtifactStoreError
 from cas.manifest import RunManifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cas.lmdbenv import Environment, ReadTransaction
     from cas.manifest import RollbackManifest
@@ -92,7 +92,13 @@ class _Findings:
     kept_paths: int | None = None
 
 
-def certify(environment: Environment, tag: str, branch: str, base: Base) -> Certificate:
+def certify(
+    environment: Environment,
+    tag: str,
+    branch: str,
+    base: Base,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Certificate:
     """Hash a tag's files again, and compare them with what a branch holds.
 
     Args:
@@ -100,6 +106,7 @@ def certify(environment: Environment, tag: str, branch: str, base: Base) -> Cert
         tag: The tag.
         branch: The branch.
         base: What the branch holds now, from `rollback.find_base` or `rollback.base_at`.
+        progress: Called with the phase ``hash again``, bytes read, bytes in all.
 
     Raises:
         NotFoundError: There is no such tag; near matches are in the hint.
@@ -108,7 +115,7 @@ def certify(environment: Environment, tag: str, branch: str, base: Base) -> Cert
     found = _Findings()
     with environment.read() as transaction:
         run, row = records.load_run(transaction, rollback.find_tag(transaction, tag))
-    _hash_files(environment, run, found)
+    _hash_files(environment, run, found, progress)
     with environment.read() as transaction:
         found.damage += _unsound_ids(transaction, catalog.find_tag(transaction, tag))
         in_store = base.head is not None and _commit_oid(transaction, base.head) == base.parent
@@ -136,8 +143,14 @@ def certify(environment: Environment, tag: str, branch: str, base: Base) -> Cert
     )
 
 
-def _hash_files(environment: Environment, run: RunManifest, found: _Findings) -> None:
+def _hash_files(
+    environment: Environment,
+    run: RunManifest,
+    found: _Findings,
+    progress: Callable[[str, int, int], None] | None,
+) -> None:
     """Read each file of a run; it counts when digest, size and git oid are those of the manifest."""
+    read_bytes, total_bytes = 0, sum(entry.size_bytes for entry in run.files)
     for entry in run.files:
         verdict = soundness.judge(environment, entry.digest)
         with environment.read() as transaction:
@@ -151,6 +164,9 @@ def _hash_files(environment: Environment, run: RunManifest, found: _Findings) ->
         else:
             found.file_count += 1
             found.byte_count += entry.size_bytes
+        read_bytes += entry.size_bytes
+        if progress is not None:
+            progress("hash again", read_bytes, total_bytes)
 
 
 def _commit_oid(transaction: ReadTransaction, sequence: int) -> bytes:

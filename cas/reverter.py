@@ -15,6 +15,8 @@ from cas.groupcommit import group_commit_of
 from cas.keeper import StoreKeeper
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cas.certificate import Certificate
     from cas.config import ObjectFormat
     from cas.gitreader import GitReader
@@ -41,7 +43,14 @@ class BranchReverter(StoreKeeper):
         """The queue that joins this process's commits into shared transactions."""
         return group_commit_of(self.environment, commit.decode_relayed)
 
-    def revert_to_tag(self, tag: str, target_branch: str = "main", *, reason: str | None = None) -> Record:
+    def revert_to_tag(
+        self,
+        tag: str,
+        target_branch: str = "main",
+        *,
+        reason: str | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Record:
         """Make a branch's artifact root (``Backtest/codes/``) equal to a tag's by a new commit.
 
         History is never rewritten and every other path of the branch stays. The branch may be the store's own, one
@@ -52,6 +61,7 @@ class BranchReverter(StoreKeeper):
             tag: A correlation or prompt tag of this store.
             target_branch: The branch to move forward.
             reason: Kept in the history and the commit message.
+            progress: Called with phase, bytes done, bytes in all; the tag's files are read before and after the move.
 
         Returns:
             ``success, commit_sha, reverted_to, branch, error, created, certificate``; for the certificate all of the
@@ -64,7 +74,7 @@ class BranchReverter(StoreKeeper):
             GitCommandFailedError: git had to be asked for a branch that only it can know, and failed.
         """
         try:
-            return self._revert(tag, target_branch, reason)
+            return self._revert(tag, target_branch, reason, progress)
         except SecretDetectedError:
             raise
         except ArtifactStoreError as error:
@@ -78,10 +88,16 @@ class BranchReverter(StoreKeeper):
                 "error": error.message,
             }
 
-    def _revert(self, tag: object, target_branch: object, reason: str | None) -> Record:
+    def _revert(
+        self,
+        tag: object,
+        target_branch: object,
+        reason: str | None,
+        progress: Callable[[str, int, int], None] | None,
+    ) -> Record:
         self._check_open()
         branch = names.check_branch_name(target_branch)
-        target = rollback.find_target(self._environment, names.check_id(tag, "tag"))
+        target = rollback.find_target(self._environment, names.check_id(tag, "tag"), progress)
         rollback.check_reason(reason)
         self._refuse_secrets("reason", reason)
         while True:
@@ -89,7 +105,7 @@ class BranchReverter(StoreKeeper):
                 self._environment, self.config, self._find_git_reader, branch, self.object_format
             )
             if base.artifact_root == target.artifact_root and base.parent is not None:
-                proof = certificate.certify(self._environment, target.tag, branch, base)
+                proof = certificate.certify(self._environment, target.tag, branch, base, progress)
                 return rollback.result(branch, target, proof, created=False)
             prepared = rollback.prepare(
                 target,
@@ -105,15 +121,22 @@ class BranchReverter(StoreKeeper):
             if sequence is not None:
                 with self._environment.read() as transaction:
                     base = rollback.base_at(transaction, sequence)
-                proof = certificate.certify(self._environment, target.tag, branch, base)
+                proof = certificate.certify(self._environment, target.tag, branch, base, progress)
                 return rollback.result(branch, target, proof, created=True)
 
-    def verify_rollback(self, tag: str, branch: str = "main") -> Certificate:
+    def verify_rollback(
+        self,
+        tag: str,
+        branch: str = "main",
+        *,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Certificate:
         """Hash again what a branch holds now, and compare it with a tag; changes nothing.
 
         Args:
             tag: A correlation or prompt tag of this store.
             branch: The branch; one that people have moved on in git is read there.
+            progress: Called with phase, bytes done, bytes in all.
 
         Returns:
             The certificate; ``ok`` when the branch's artifact root is exactly the tag's, and all of it is sound.
@@ -129,7 +152,7 @@ class BranchReverter(StoreKeeper):
         base = rollback.find_base(
             self._environment, self.config, self._find_git_reader, name, self.object_format, is_new=False
         )
-        return certificate.certify(self._environment, checked, name, base)
+        return certificate.certify(self._environment, checked, name, base, progress)
 
     def _find_git_reader(self) -> GitReader | None:
         return self._git_reader or find_git_reader(self.config)

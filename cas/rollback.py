@@ -52,8 +52,15 @@ class Target:
     artifact_root: bytes
 
 
-def find_target(environment: Environment, tag: str) -> Target:
+def find_target(
+    environment: Environment, tag: str, progress: Callable[[str, int, int], None] | None = None
+) -> Target:
     """Return the state a tag names, after reading every blob of it: stored stream, digest and git oid.
+
+    Args:
+        environment: The open store.
+        tag: The tag.
+        progress: Called with the phase ``read``, bytes read, bytes in all.
 
     Raises:
         NotFoundError: There is no such tag; near matches are in the hint.
@@ -64,6 +71,7 @@ def find_target(environment: Environment, tag: str) -> Target:
         run, row = records.load_run(transaction, sequence)
         tree = gitform.check_row(run, row).tree
         known = [blobs.require(transaction, entry.digest) for entry in run.files]
+    read_bytes, total_bytes = 0, sum(entry.size_bytes for entry in run.files)
     for entry, blob in zip(run.files, known, strict=True):
         if blob.oid != entry.oid or blob.size_bytes != entry.size_bytes:
             raise IntegrityError(
@@ -73,6 +81,9 @@ def find_target(environment: Environment, tag: str) -> Target:
         if verdict is None or verdict.fault is not None:
             fault = "was removed" if verdict is None else verdict.fault
             raise IntegrityError(f"file {entry.name!r} of {tag} is damaged: {fault}", subject=entry.name)
+        read_bytes += entry.size_bytes
+        if progress is not None:
+            progress("read", read_bytes, total_bytes)
     return Target(tag=tag, commit_oid=row.commit_oid, artifact_root=tree.artifact_root)
 
 

@@ -58,9 +58,9 @@ def revert(
     from cli.tags import tag_of
 
     session = ctx.ensure_object(Session)
-    with session.open_for_writing() as store:
+    with session.open_for_writing() as store, session.output.patient_progress("bytes") as progress:
         tag = tag_of(store, tag)
-        result = store.revert_to_tag(tag, branch, reason=reason)
+        result = store.revert_to_tag(tag, branch, reason=reason, progress=progress)
     if session.as_json:
         session.output.document(result)
         return

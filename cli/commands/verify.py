@@ -152,9 +152,9 @@ def _verify_rollback(session: Session, tag: str, branch: str) -> None:
     from cli.output import Cell
     from cli.tags import tag_of
 
-    with session.open_for_reading() as store:
+    with session.open_for_reading() as store, session.output.patient_progress("bytes") as progress:
         tag = tag_of(store, tag)
-        certificate = store.verify_rollback(tag, branch)
+        certificate = store.verify_rollback(tag, branch, progress=progress)
     if session.as_json:
         session.output.document(certificate.as_dict())
     elif certificate.ok:

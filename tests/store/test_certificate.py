@@ -81,10 +81,10 @@ def test_certificate_in_the_result_is_made_after_the_branch_moved(store, monkeyp
     commit(store)
     certify = certificate.certify
 
-    def damaged_meanwhile(environment, tag, branch, base):
+    def damaged_meanwhile(environment, tag, branch, base, progress):
         assert store.history("main")[0]["reverted_to"] == "corr_1", "the branch has moved"
         spoil(store, FILES["trades.csv"])
-        return certify(environment, tag, branch, base)
+        return certify(environment, tag, branch, base, progress)
 
     monkeypatch.setattr(certificate, "certify", damaged_meanwhile)
     assert store.revert_to_tag("corr_1")["certificate"]["ok"] is False
@@ -176,3 +176,19 @@ def test_certificate_of_a_prompt_tag_and_of_an_unchanged_branch_are_good(store):
     assert present["certificate"]["kept_paths"] is None
     with store.environment.read() as transaction:
         assert records.find_commit(transaction, bytes.fromhex(present["commit_sha"])) == 1
+
+
+def test_rollback_and_its_certificate_tell_how_far_the_reading_is(store):
+    commit(store)
+    told = []
+
+    def progress(phase, done, total):
+        told.append((phase, done, total))
+
+    store.revert_to_tag("corr_1", BRANCH, progress=progress)
+    sizes = [len(content) for content in FILES.values()]
+    steps = [(sum(sizes[: count + 1]), sum(sizes)) for count in range(len(sizes))]
+    assert told == [(phase, *step) for phase in ("read", "hash again") for step in steps]
+    told.clear()
+    store.verify_rollback("corr_1", BRANCH, progress=progress)
+    assert told == [("hash again", *step) for step in steps]
