@@ -38,8 +38,8 @@ def test_commit_whose_known_blob_is_collected_meanwhile_stores_it_again(store, m
     prepare = type(store)._prepare
     runs = []
 
-    def prepare_then_collect(self, ids, metadata, sources):
-        prepared = prepare(self, ids, metadata, sources)
+    def prepare_then_collect(self, *arguments):
+        prepared = prepare(self, *arguments)
         if not runs:
             runs.append(collect(store))
         return prepared

@@ -171,8 +171,8 @@ def test_commit_that_counts_on_a_blob_quarantined_meanwhile_stores_it_again(stor
     prepare = type(store)._prepare
     done = []
 
-    def prepare_then_quarantine(self, ids, metadata, sources):
-        prepared = prepare(self, ids, metadata, sources)
+    def prepare_then_quarantine(self, *arguments):
+        prepared = prepare(self, *arguments)
         if not done:
             done.append(store.heal())
         return prepared
