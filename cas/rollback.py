@@ -141,10 +141,10 @@ def near_tags(transaction: ReadTransaction, tag: str) -> list[str]:
         if len(pool) >= _NEAR_MATCH_POOL:
             break
     unique = list(dict.fromkeys(pool))
-    return (
-        difflib.get_close_matches(prefixed, unique, _NEAR_MATCH_COUNT, cutoff=0.6)
-        or unique[:_NEAR_MATCH_COUNT]
-    )
+    close = difflib.get_close_matches(prefixed, unique, _NEAR_MATCH_COUNT, cutoff=0.6)
+    # Else those that begin alike, by more than the prefix that all share.
+    beginning = prefixed[: len(prefixed.partition("_")[0]) + 2]
+    return close or [name for name in unique if name.startswith(beginning)][:_NEAR_MATCH_COUNT]
 
 
 def check_reason(reason: object) -> str | None:

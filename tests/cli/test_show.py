@@ -36,6 +36,8 @@ def test_show_unknown_run_ends_with_not_found_and_near_names(store, commit):
     ended = store("show", "abc124")
     assert ended.code == 3
     assert "Did you mean corr_abc123?" in ended.err
+    assert "Did you mean corr_abc123?" in store("show", "a-long-word-that-begins-alike").err
+    assert "`cas list` shows the runs" in store("show", "zzz").err
 
 
 def test_show_rollback_tells_what_and_why(store, commit):
