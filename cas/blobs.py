@@ -21,7 +21,7 @@ from cas.lmdbenv import Table
 from cas.objects import ObjectHasher, pack_entry_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
 
@@ -35,7 +35,6 @@ NOT_SCANNED: Final = bytes(RULESET_BYTES)
 QUARANTINED: Final = b"\xff" * RULESET_BYTES
 # segment, offset in it, parts (1 unless large), stored bytes, content bytes, CRC-32 of the pack entry, rule set
 _ROW: Final = struct.Struct(">QIIQQI8s")
-_PLACE: Final = struct.Struct(">QI")  # how a row begins
 _SEGMENT_KEY: Final = struct.Struct(">QI")
 _SEGMENT_NUMBER_BYTES: Final = 8
 
@@ -104,18 +103,6 @@ def require(transaction: ReadTransaction, digest: bytes) -> Blob:
             hint="Run `cas verify --full` to see which runs are affected.",
         )
     return blob
-
-
-def placed(transaction: ReadTransaction, blob: Blob) -> Blob:
-    """Return a blob as this snapshot has it; its row, read before, is the same unless the garbage collector moved it.
-
-    Raises:
-        IntegrityError: It is missing; as for `require`.
-    """
-    row = transaction.view(Table.BLOBS, blob.digest)
-    if row is not None and bytes(row[: _PLACE.size]) == _PLACE.pack(blob.segment, blob.offset):
-        return blob
-    return require(transaction, blob.digest)
 
 
 def _decode(digest: bytes, row: memoryview | bytes) -> Blob:
@@ -221,6 +208,33 @@ def iter_stream(transaction: ReadTransaction, blob: Blob) -> Iterator[memoryview
             )
         left_bytes -= len(view)
         yield view
+
+
+def iter_whole_streams(
+    transaction: ReadTransaction, wanted: Iterable[Blob]
+) -> Iterator[tuple[Blob, memoryview]]:
+    """Yield blobs of one part with their stored streams; a segment is looked up once for neighbours that share it.
+
+    Rows read from an earlier snapshot are used as they are where the stream they lead to has its CRC-32, and looked up
+    anew where not: the garbage collector may have moved it. The views die with the transaction.
+
+    Raises:
+        IntegrityError: A stream is missing or damaged.
+    """
+    segment, row = -1, None
+    for blob in wanted:
+        if blob.segment != segment:
+            segment = blob.segment
+            row = transaction.view(Table.SEGMENTS, segment_key(segment, 0))
+        view = None if row is None else row[blob.offset : blob.offset + blob.stored_bytes]
+        if view is not None and crc32(view, crc32(pack_entry_header("blob", blob.size_bytes))) == blob.crc32:
+            yield blob, view
+            continue
+        moved = require(transaction, blob.digest)
+        view = next(iter_stream(transaction, moved))
+        if crc32(view, crc32(pack_entry_header("blob", moved.size_bytes))) != moved.crc32:
+            raise damaged(moved)
+        yield moved, view
 
 
 def read(transaction: ReadTransaction, blob: Blob) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 # isal ships stubs that leave its buffers untyped; nothing of it leaves this module.
 # pyright: reportUnknownMemberType=false
+import struct
 import sys
 import zlib
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -27,6 +28,7 @@ Buffer = bytes | bytearray | memoryview
 _STREAM_ERRORS: Final = cast("tuple[type[Exception], ...]", (isal_zlib.error, zlib.error))
 DEFLATE_LEVEL: Final = 1
 STORED_BYTES: Final = 0xFFFF
+_STORED_BLOCK: Final = struct.Struct("<3sHH")  # zlib, fastest; final stored block: length, and its complement
 CHUNK_BYTES: Final = (
     1024 * 1024
 )  # large enough to amortise calls, small enough to stay in the L2 cache's reach
@@ -56,15 +58,8 @@ def wrap(data: bytes) -> bytes:
     """
     if len(data) > STORED_BYTES:
         raise ValueError(f"a stored block holds {STORED_BYTES} bytes, not {len(data)}")
-    return b"".join(
-        (
-            b"\x78\x01\x01",  # zlib, fastest; final stored block
-            len(data).to_bytes(2, "little"),
-            (len(data) ^ STORED_BYTES).to_bytes(2, "little"),
-            data,
-            isal_zlib.adler32(data).to_bytes(4, "big"),
-        )
-    )
+    head = _STORED_BLOCK.pack(b"\x78\x01\x01", len(data), len(data) ^ STORED_BYTES)
+    return head + data + isal_zlib.adler32(data).to_bytes(4, "big")
 
 
 def inflate(stream: Buffer, size_bytes: int) -> bytes:

@@ -25,6 +25,8 @@ from cas.objects import (
     TreeEntry,
     build_tree,
     commit_bytes,
+    file_tree_bytes,
+    folder_tree_bytes,
     object_id,
     parse_tree,
     tag_bytes,
@@ -77,19 +79,19 @@ def tree_form(manifest: Manifest) -> TreeForm:
 
 
 def _run_tree(manifest: RunManifest) -> TreeForm:
-    files = {entry.name: (MODE_FILE, entry.oid) for entry in manifest.files}
+    files = {entry.name: entry.oid for entry in manifest.files}
     objects: list[GitObject] = []
     if manifest.with_metadata_file:
-        data = manifests.metadata_file_bytes(manifest)
-        blob = GitObject("blob", object_id("blob", data, manifest.object_format), data)
-        files[names.METADATA_NAME] = (MODE_FILE, blob.oid)
+        blob = _object("blob", manifests.metadata_file_bytes(manifest), manifest)
+        files[names.METADATA_NAME] = blob.oid
         objects.append(blob)
-    if any("/" in entry.name for entry in manifest.files):
-        folder, trees = build_tree(files, manifest.object_format)
+    if any("/" in name for name in files):
+        entries = {name: (MODE_FILE, oid) for name, oid in files.items()}
+        folder, trees = build_tree(entries, manifest.object_format)
         objects += trees
     else:  # nearly every run: one folder, whose entries need no path taken apart
-        entries = [TreeEntry(mode, name.encode(), oid) for name, (mode, oid) in files.items()]
-        objects.append(_tree_object(entries, manifest))
+        data = file_tree_bytes({name.encode(): oid for name, oid in files.items()})
+        objects.append(_object("tree", data, manifest))
         folder = objects[-1].oid
     artifact_root = _enclosing(names.task_directory(manifest.task_id), folder, manifest)
     outer = _enclosing(_CODES_FOLDER, artifact_root.oid, manifest)
@@ -99,7 +101,7 @@ def _run_tree(manifest: RunManifest) -> TreeForm:
 
 def _enclosing(name: str, folder: bytes, manifest: Manifest) -> GitObject:
     """Return the tree that holds a folder and nothing else."""
-    return _tree_object([TreeEntry(MODE_TREE, name.encode(), folder)], manifest)
+    return _object("tree", folder_tree_bytes(name.encode(), folder), manifest)
 
 
 def _imported_tree(manifest: ImportedManifest) -> TreeForm:
@@ -231,7 +233,7 @@ def message(manifest: Manifest) -> str:
 
 
 def _run_message(manifest: RunManifest) -> str:
-    metadata = cast("dict[str, object]", manifests.peek_metadata(manifest.metadata))
+    metadata = manifests.peek_metadata(manifest.metadata)
     lines = [
         _subject(manifest),
         "",
@@ -283,6 +285,8 @@ def _line(text: str) -> str:
     The rule is spelled out in code points, because ``str.isprintable`` and ``str.strip`` follow the Unicode version of
     the Python that runs, and a commit id must not.
     """
+    if text.isascii() and text.isprintable() and text[:1] != " " != text[-1:]:
+        return text  # within ASCII no Unicode version decides, and nearly every line is
     return json.dumps(text) if _AWKWARD_IN_LINE.search(text) else text
 
 

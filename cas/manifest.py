@@ -393,18 +393,18 @@ def load_metadata(encoded: bytes) -> dict[str, object]:
     return loaded  # pyright: ignore[reportUnknownVariableType]
 
 
-@functools.lru_cache(maxsize=4)
-def peek_metadata(encoded: bytes) -> object:
-    """Return metadata as plain data that nobody may change: a commit asks for the same bytes several times."""
-    return json.loads(encoded)
-
-
 def scan_metadata(encoded: bytes) -> dict[str, object]:
     """Return metadata as plain data, three times as fast as `load_metadata`; for many runs at once."""
     try:
         return msgspec.json.decode(encoded, type=dict[str, object])
     except msgspec.MsgspecError:
         return load_metadata(encoded)  # a number msgspec does not take
+
+
+@functools.lru_cache(maxsize=4)
+def peek_metadata(encoded: bytes) -> dict[str, object]:
+    """Return metadata as plain data that nobody may change: a commit asks for the same bytes several times."""
+    return scan_metadata(encoded)
 
 
 def content_digest(

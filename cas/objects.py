@@ -103,12 +103,11 @@ def object_id(kind: str, data: bytes | bytearray | memoryview, object_format: Ob
     Raises:
         InvalidInputError: Unknown kind.
     """
-    header = _hashed_header(kind, len(data))
     # Not a security boundary here: git's format fixes the function, and BLAKE3 guards the content.
     new = hashlib.sha1 if object_format == "sha1" else hashlib.sha256
     if len(data) <= _SMALL_OBJECT_BYTES:
-        return new(header + data, usedforsecurity=False).digest()
-    state = new(header, usedforsecurity=False)
+        return new(_hashed_header(kind, len(data)) + data, usedforsecurity=False).digest()
+    state = new(_hashed_header(kind, len(data)), usedforsecurity=False)
     state.update(data)
     return state.digest()
 
@@ -166,15 +165,37 @@ def tree_bytes(entries: Iterable[TreeEntry]) -> bytes:
     names: set[bytes] = set()
     sizes: set[int] = set()
     for entry in entries:
-        _check_entry(entry)
         name, mode, oid = entry.name, entry.mode, entry.oid
         if name in names:
             raise InvalidNameError(f"tree holds {name!r} twice", subject=_text(name))
         names.add(name)
         sizes.add(len(oid))
-        rows[name + b"/" if mode == MODE_TREE else name] = b"%o %s\0%s" % (mode, name, oid)
+        rows[name + b"/" if mode == MODE_TREE else name] = _entry_head(mode, name) + oid
     _check_oid_sizes(sizes)
     return b"".join([rows[key] for key in sorted(rows)])
+
+
+def folder_tree_bytes(name: bytes, oid: bytes) -> bytes:
+    """Return the content of the tree that holds one folder and nothing else, as `tree_bytes` would.
+
+    Raises:
+        InvalidNameError: git refuses the name in a tree.
+    """
+    return _entry_head(MODE_TREE, name) + oid
+
+
+def file_tree_bytes(files: Mapping[bytes, bytes]) -> bytes:
+    """Return the content of a tree that holds plain files and nothing else, as `tree_bytes` would.
+
+    Args:
+        files: Name to raw oid.
+
+    Raises:
+        InvalidNameError: git refuses a name in a tree.
+        InvalidInputError: Oids of mixed or odd size.
+    """
+    _check_oid_sizes({len(oid) for oid in files.values()})
+    return b"".join([_entry_head(MODE_FILE, name) + files[name] for name in sorted(files)])
 
 
 def parse_tree(data: bytes, object_format: ObjectFormat = "sha1") -> list[TreeEntry]:
@@ -334,12 +355,14 @@ def _hashed_header(kind: str, size_bytes: int) -> bytes:
         raise InvalidInputError(f"{kind!r} is not a kind of git object", subject=kind) from None
 
 
-def _check_entry(entry: TreeEntry) -> None:
-    name = entry.name
+@functools.lru_cache(maxsize=1024)  # the runs of a store name their files alike
+def _entry_head(mode: int, name: bytes) -> bytes:
+    """Return what stands before the oid in a line of a tree."""
     if not name or b"/" in name or b"\0" in name or name.lower() in {b".", b"..", b".git"}:
         raise InvalidNameError(f"git refuses {name!r} as a name in a tree", subject=_text(name))
-    if entry.mode not in _MODES:
-        raise InvalidInputError(f"{entry.mode:o} is not a mode that git writes", subject=_text(name))
+    if mode not in _MODES:
+        raise InvalidInputError(f"{mode:o} is not a mode that git writes", subject=_text(name))
+    return b"%o %s\0" % (mode, name)
 
 
 def _check_oid_sizes(sizes: AbstractSet[int]) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import os
 import struct
 import sys
@@ -133,6 +132,8 @@ class PackWriter:
         self._descriptor: int | None = descriptor
         self._thread = ThreadPoolExecutor(1, "cas-pack")
         self._emitting: Future[None] | None = None
+        self._sealing: Future[None] | None = None
+        self._trailer = b""
         self._pending += struct.pack(">4sII", b"PACK", 2, object_count)
         self.size_bytes = len(self._pending)
 
@@ -164,23 +165,19 @@ class PackWriter:
             StateError: The pack is finished or discarded, or has all the objects it was announced to have.
             StorageError: The disk refused (kind ``disk_full`` when it is full); the pack is discarded.
         """
-        if self._descriptor is None:
-            raise StateError("the pack is finished")
-        if len(oid) != self._oid_bytes or len(self._offsets) >= self._expected_count:
-            raise StateError(
-                f"object {oid.hex()} does not fit a {self._format} pack of {self._expected_count}"
-            )
+        self._require_room(oid)
         offset = self.size_bytes
-        pending = self._pending
-        crc = 0
+        header = pack_entry_header(kind, size_bytes)
+        crc = crc32_of(header)
         try:
-            for part in itertools.chain((pack_entry_header(kind, size_bytes),), stream_parts):
+            self._pending += header
+            self.size_bytes += len(header)
+            for part in stream_parts:
                 crc = crc32_of(part, crc)
-                pending += part
+                self._pending += part
                 self.size_bytes += len(part)
-                if len(pending) >= _BUFFER_BYTES:
+                if len(self._pending) >= _BUFFER_BYTES:
                     self._flush()
-                    pending = self._pending
             if crc32 is not None and crc != crc32:
                 raise IntegrityError(  # noqa: TRY301  # discarded by the same handler as every other failure
                     f"stored stream of object {oid.hex()} is damaged: CRC-32 {crc:08x}, expected {crc32:08x}",
@@ -193,6 +190,40 @@ class PackWriter:
         self._oids += oid
         self._crcs.append(crc)
         self._offsets.append(offset)
+
+    def add_entry(self, oid: bytes, crc32: int, *pieces: Buffer) -> None:
+        """Append one small object given as its whole entry; the caller vouches for its bytes.
+
+        Args:
+            oid: Its raw id.
+            crc32: CRC-32 of the entry.
+            pieces: Header and stream; they are copied.
+
+        Raises:
+            StateError: As for `add`.
+            StorageError: As for `add`.
+        """
+        self._require_room(oid)
+        self._oids += oid
+        self._crcs.append(crc32)
+        self._offsets.append(self.size_bytes)
+        for piece in pieces:
+            self._pending += piece
+            self.size_bytes += len(piece)
+        if len(self._pending) >= _BUFFER_BYTES:
+            try:
+                self._flush()
+            except BaseException:
+                self.discard()
+                raise
+
+    def _require_room(self, oid: bytes) -> None:
+        if self._descriptor is None:
+            raise StateError("the pack is finished")
+        if len(oid) != self._oid_bytes or len(self._offsets) >= self._expected_count:
+            raise StateError(
+                f"object {oid.hex()} does not fit a {self._format} pack of {self._expected_count}"
+            )
 
     def finish(self, *, keep: bool = True) -> PackReceipt:
         """Publish pack and index; both, and their folder, are on the disk when this returns.
@@ -210,16 +241,40 @@ class PackWriter:
             StateError: The announced number of objects was not reached.
             StorageError: The disk refused.
         """
+        sealing = self.seal()
+        try:
+            with mapped_os_errors(self._directory):
+                return self._publish(sealing, keep=keep)
+        finally:
+            self.discard()
+
+    def seal(self) -> Future[None]:
+        """End the file and begin to sync it on another thread, for a caller with something to do before `finish`.
+
+        Nothing is visible yet, and `discard` drops it all. Repeatable.
+
+        Raises:
+            StateError: The announced number of objects was not reached, or the pack is finished or discarded.
+            StorageError: The disk refused.
+        """
         if self._descriptor is None or self.object_count != self._expected_count:
             self.discard()
             raise StateError(
                 f"pack has {self.object_count} of {self._expected_count} objects, or is finished"
             )
-        try:
-            with mapped_os_errors(self._directory):
-                return self._publish(self._descriptor, keep=keep)
-        finally:
-            self.discard()
+        if self._sealing is None:
+            try:
+                self._drain()
+                self._emit(self._descriptor, self._pending)
+                self._trailer = self._checksum.digest()
+                with mapped_os_errors(self._temporary):
+                    write_all(self._descriptor, self._trailer)
+                self.size_bytes += len(self._trailer)
+                self._sealing = self._thread.submit(_seal, self._descriptor, self._mode_bits)
+            except BaseException:
+                self.discard()
+                raise
+        return self._sealing
 
     def discard(self) -> None:
         """Drop an unfinished pack; nothing of it stays. Repeatable, and harmless after ``finish``."""
@@ -254,18 +309,11 @@ class PackWriter:
         with mapped_os_errors(self._temporary):
             write_all(descriptor, data)
 
-    def _publish(self, descriptor: int, *, keep: bool) -> PackReceipt:
-        self._drain()
-        self._emit(descriptor, self._pending)
-        trailer = self._checksum.digest()
-        write_all(descriptor, trailer)
-        sealing = self._thread.submit(
-            _seal, descriptor, self._mode_bits
-        )  # the disk works while the index is made
-        index = index_bytes(self._oids, self._crcs, self._offsets, trailer, self._format)
+    def _publish(self, sealing: Future[None], *, keep: bool) -> PackReceipt:
+        # The disk works meanwhile.
+        index = index_bytes(self._oids, self._crcs, self._offsets, self._trailer, self._format)
         sealing.result()
-        self.size_bytes += len(trailer)
-        pack_path = self._directory / f"pack-{trailer.hex()}.pack"
+        pack_path = self._directory / f"pack-{self._trailer.hex()}.pack"
         held = _place_keep(pack_path.with_suffix(".keep")) if keep else None
         receipt = PackReceipt(pack_path, self.object_count, self.size_bytes, existed=False, held_keep=held)
         try:

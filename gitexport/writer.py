@@ -13,8 +13,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cas import blobs
-from cas.codec import STORED_BYTES, deflate, wrap
+from cas.codec import STORED_BYTES, crc32, deflate, wrap
 from cas.errors import ConflictError, IntegrityError
+from cas.objects import pack_entry_header
+from gitexport.blobcheck import check_blobs
 from gitexport.blobcopy import ROWS_PER_RELEASE, copy_blobs
 from gitexport.pack import PackWriter
 from gitexport.refs import read_refs, update_refs
@@ -260,6 +262,7 @@ def _gc_is_running(repository: GitRepository) -> bool:
 def _write_pack(
     environment: Environment, repository: GitRepository, objects: Objects, check: CheckLevel
 ) -> PackReceipt:
+    ordered = sorted(objects.blobs.values(), key=_place)  # stored order is reading order
     with PackWriter(
         repository.common_dir / "objects",
         objects.count,
@@ -267,16 +270,24 @@ def _write_pack(
         shared_bits=repository.shared_bits,
     ) as pack:
         for item in objects.made.values():
-            pack.add(item.kind, item.oid, len(item.data), (_stream_of(item),))
-        copy_blobs(environment, pack, objects.blobs.values(), check=check)
+            entry = _entry_of(item)
+            pack.add_entry(item.oid, crc32(entry), entry)
+        copy_blobs(environment, pack, ordered, check=check)
+        pack.seal()
+        if check == "full":  # while the disk works
+            check_blobs(environment, (blob for blob in ordered if blob.part_count == 1))
         return pack.finish()
 
 
-def _stream_of(item: GitObject) -> bytes:
-    """Return a made object's stream; one that is mostly ids gains nothing from compression."""
-    if item.kind in _INCOMPRESSIBLE and len(item.data) <= STORED_BYTES:
-        return wrap(item.data)
-    return deflate(item.data)
+def _place(blob: Blob) -> tuple[int, int]:
+    return blob.segment, blob.offset
+
+
+def _entry_of(item: GitObject) -> bytes:
+    """Return a made object's pack entry; one that is mostly ids gains nothing from compression."""
+    data = item.data
+    plain = item.kind in _INCOMPRESSIBLE and len(data) <= STORED_BYTES
+    return pack_entry_header(item.kind, len(data)) + (wrap(data) if plain else deflate(data))
 
 
 def _targets(objects: Objects) -> dict[str, str | None]:

@@ -198,7 +198,8 @@ def test_gc_that_prunes_at_once_at_any_moment_takes_nothing(place, monkeypatch):
     for owner, name in (
         (batch, "make_plan"),
         (writer, "_find_missing"),
-        (PackWriter, "add"),
+        (PackWriter, "add_entry"),
+        (PackWriter, "seal"),
         (PackWriter, "finish"),
         (writer, "update_refs"),
         (writer, "_secure"),

@@ -6,6 +6,7 @@ import pytest
 
 from cas import IntegrityError, NotFoundError, RetentionPolicy, StateError, blobs, gc, outbox, segments
 from cas.blobs import Stage
+from cas.codec import inflate
 from cas.digest import digest_bytes
 from cas.lmdbenv import DATA_FILE, Table, hold_alone
 from tests.gc.keeping import collect, commit, digests, flip_byte, pretend_export, segment_numbers
@@ -77,17 +78,32 @@ def test_gc_stream_that_was_moved_is_found_by_a_row_read_before(store):
     commit(store, "kept", files={"small": b"keep me"})
     with store.environment.read() as transaction:
         before = blobs.require(transaction, digest_bytes(b"keep me"))
-        assert blobs.placed(transaction, before) is before
         big = blobs.require(transaction, digest_bytes(noise))
+        ((same, stream), _) = blobs.iter_whole_streams(transaction, [before, big])
+        assert same is before
+        assert inflate(stream, before.size_bytes) == b"keep me"
     pretend_export(store)
     store.forget(["gone"])
     assert collect(store).joined_segments == 1
     with store.environment.read() as transaction:
-        after = blobs.placed(transaction, before)
+        ((after, stream),) = blobs.iter_whole_streams(transaction, [before])
         assert (after.segment, after.oid) == (2, before.oid)
-        assert b"".join(blobs.iter_stream(transaction, after))
+        assert inflate(stream, after.size_bytes) == b"keep me"
         with pytest.raises(IntegrityError, match="missing"):
-            blobs.placed(transaction, big)
+            list(blobs.iter_whole_streams(transaction, [big]))
+
+
+def test_gc_stream_whose_bytes_changed_is_not_handed_out_as_moved(store):
+    commit(store, files={"small": b"keep me", "other": b"and me"})
+    with store.environment.read() as transaction:
+        wanted = [blobs.require(transaction, digest_bytes(data)) for data in (b"and me", b"keep me")]
+    flip_byte(store, Table.SEGMENTS, blobs.segment_key(1, 0), wanted[0].offset + 3)
+    with store.environment.read() as transaction:
+        found = blobs.iter_whole_streams(transaction, reversed(wanted))
+        assert next(found)[0].digest == digest_bytes(b"keep me")
+        with pytest.raises(IntegrityError, match="does not match") as caught:
+            next(found)
+    assert caught.value.subject == digest_bytes(b"and me").hex()
 
 
 def test_gc_little_dead_segment_is_left_alone(store):

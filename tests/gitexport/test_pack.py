@@ -160,6 +160,45 @@ def test_damaged_stream_is_refused_and_nothing_is_published(repository, object_f
         writer.finish()
 
 
+def test_entries_given_whole_make_the_same_pack(repository, object_format):
+    contents = [b"", b"one", os.urandom(3 * 1024 * 1024), b"two"]
+    receipts = []
+    for whole in (False, True):
+        with PackWriter(repository / "objects", len(contents), object_format) as writer:
+            for content in contents:
+                kind, oid, size, (stream,) = blob(content, object_format)
+                header = pack_entry_header(kind, size)
+                if whole:
+                    writer.add_entry(oid, zlib.crc32(header + stream), header, memoryview(stream))
+                else:
+                    writer.add(kind, oid, size, [stream])
+            receipts.append(writer.finish(keep=False))
+    first, second = receipts
+    assert (second.path, second.size_bytes, second.existed) == (first.path, first.size_bytes, True)
+    assert git(repository, "cat-file", "-p", blob(b"two", object_format)[1].hex()) == b"two"
+    git(repository, "fsck", "--strict")
+    with pytest.raises(StateError):
+        writer.add_entry(b"\1" * len(oid), 0, b"more")
+
+
+def test_sealed_pack_is_invisible_until_it_is_finished(repository, object_format):
+    writer = PackWriter(repository / "objects", 1, object_format)
+    writer.add(*blob(b"a", object_format))
+    writer.seal()
+    writer.seal()
+    assert not list((repository / "objects" / "pack").glob("pack-*"))
+    receipt = writer.finish(keep=False)
+    assert receipt.path.stat().st_size == receipt.size_bytes
+    git(repository, "fsck", "--strict")
+    dropped = PackWriter(repository / "objects", 1, object_format)
+    dropped.add(*blob(b"b", object_format))
+    dropped.seal()
+    dropped.discard()
+    with pytest.raises(StateError):
+        dropped.seal()
+    assert [path.suffix for path in sorted((repository / "objects" / "pack").iterdir())] == [".idx", ".pack"]
+
+
 def test_count_other_than_announced_is_refused(repository, object_format):
     writer = PackWriter(repository / "objects", 2, object_format)
     writer.add(*blob(b"a", object_format))
@@ -214,6 +253,7 @@ def test_prune_in_the_middle_takes_nothing(repository, object_format):
     writer = PackWriter(repository / "objects", 1, object_format)
     writer.add(*blob(b"a", object_format))
     git(repository, "prune", "--expire=now")
+    writer.seal()
     git(repository, "gc", "-q", "--prune=now")
     receipt = writer.finish()
     assert git(repository, "cat-file", "-p", blob(b"a", object_format)[1].hex()) == b"a"

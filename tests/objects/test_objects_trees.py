@@ -17,6 +17,8 @@ from cas.objects import (
     MODE_TREE,
     TreeEntry,
     build_tree,
+    file_tree_bytes,
+    folder_tree_bytes,
     object_id,
     oid_bytes,
     parse_tree,
@@ -45,6 +47,30 @@ def _oid(number: int, object_format: str) -> bytes:
 def _without_conflicts(paths: list[str]) -> list[str]:
     folders = {path[:at] for path in paths for at, char in enumerate(path) if char == "/"}
     return [path for path in paths if path not in folders]
+
+
+@settings(max_examples=60, deadline=None)
+@given(names=st.sets(NAMES, max_size=8))
+def test_file_tree_bytes_any_names_are_what_tree_bytes_gives(names: set[str]) -> None:
+    files = {name.encode(): _oid(at, "sha1") for at, name in enumerate(names)}
+    assert file_tree_bytes(files) == tree_bytes(
+        [TreeEntry(MODE_FILE, name, oid) for name, oid in files.items()]
+    )
+    for name, oid in files.items():
+        assert folder_tree_bytes(name, oid) == tree_bytes([TreeEntry(MODE_TREE, name, oid)])
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"..", b".git", b".GIT", b"a/b", b"a\0b"])
+def test_file_and_folder_tree_bytes_bad_name_is_refused(name: bytes) -> None:
+    with pytest.raises(InvalidNameError):
+        file_tree_bytes({name: OID})
+    with pytest.raises(InvalidNameError):
+        folder_tree_bytes(name, OID)
+
+
+def test_file_tree_bytes_oids_of_two_formats_are_refused() -> None:
+    with pytest.raises(InvalidInputError):
+        file_tree_bytes({b"a": OID, b"b": b"\x01" * 32})
 
 
 @settings(max_examples=40, deadline=None)
