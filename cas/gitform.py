@@ -293,7 +293,7 @@ def _line(text: str) -> str:
 def _value(value: object) -> str:
     if isinstance(value, str):
         return _line(value)
-    if type(value) is float and math.isfinite(value):
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
         return repr(value)  # what JSON writes, without its machinery: metrics are numbers
     return json.dumps(value, ensure_ascii=True, allow_nan=False)
 
