@@ -57,7 +57,7 @@ def require_git() -> None:
         raise RuntimeError(missing["reason"])
 
 
-def create_repository(folder: Path, *, bare: bool, fsync: bool = False) -> None:
+def create_repository(folder: Path, *, bare: bool, fsync: bool = False, ref_format: str = "files") -> None:
     """Make an empty repository that never collects garbage by itself, in a folder that is made when missing.
 
     A repository that is there already is left as it is.
@@ -65,7 +65,12 @@ def create_repository(folder: Path, *, bare: bool, fsync: bool = False) -> None:
     if (folder / "HEAD" if bare else folder / ".git").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    git(folder, "init", "--quiet", "--initial-branch=main", *(("--bare",) if bare else ()))
+    # Gits before 2.45 know no such option, and only files.
+    words = [
+        *(["--bare"] if bare else []),
+        *([] if ref_format == "files" else [f"--ref-format={ref_format}"]),
+    ]
+    git(folder, "init", "--quiet", "--initial-branch=main", *words)
     git(folder, "config", "gc.auto", "0")
     git(folder, "config", "maintenance.auto", "false")
     if fsync:

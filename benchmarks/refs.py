@@ -2,11 +2,13 @@
 
 Branches and tags stand in the ratio 1 to 2 and all name one commit, so that nothing but refs is measured. They are made
 in batches of 3,000, as an export of 1,000 runs does it. What git makes as loose files is packed afterwards, and then
-costs what packed refs cost. The last table exports 100 real runs into repositories with and without that many refs.
+costs what packed refs cost. Where git has reftable, a repository of that format is measured beside. The last table
+exports 100 real runs into repositories with and without that many refs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import statistics
 import time
@@ -46,16 +48,11 @@ def measure(plan: Plan) -> dict[str, Any]:
     """Return the figures of this benchmark."""
     require_git()
     sizes, rounds_count, runs_count = _EXTENT[plan.size]
-    ways: list[tuple[str, Callable[[GitRepository, list[RefChange]], None], int]] = [
-        ("packed-refs rewritten (this exporter)", update_refs, max(sizes)),
-        ("git update-ref, then git pack-refs", _by_git, _GIT_MOST_COUNT),
-    ]
+    ways = [way for way in _WAYS if way.ref_format == "files" or _has_reftable()]
     cells: list[dict[str, Any]] = []
     grown: dict[int, Path] = {}
     for size in sizes:
-        for title, way, most in ways:
-            if size <= most:
-                cells.append(_cell(plan, title, way, size, rounds_count, grown))
+        cells += [_cell(plan, way, size, rounds_count, grown) for way in ways if size <= way.most_count]
     return {
         "parameters": {
             "rounds_count": rounds_count,
@@ -70,6 +67,11 @@ def measure(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _has_reftable() -> bool:
+    version = git(Path("/"), "version").split()[2].split(b".")
+    return tuple(int(part) for part in version[:2]) >= _REFTABLE_VERSION
+
+
 def _left_out(most: int) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     if most > _GIT_MOST_COUNT:
@@ -80,15 +82,31 @@ def _left_out(most: int) -> list[dict[str, str]]:
                 "install": "nothing",
             }
         )
-    version = tuple(int(part) for part in git(Path("/"), "version").split()[2].split(b".")[:2])
-    if version < _REFTABLE_VERSION:
-        name = ".".join(map(str, version))
+    if not _has_reftable():
+        name = git(Path("/"), "version").split()[2].decode()
         found.append({"name": "reftable", "reason": f"git {name} has none", "install": "git 2.45 or newer"})
     return found
 
 
 def _by_git(repository: GitRepository, changes: list[RefChange]) -> None:
     repository.update_refs(changes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Way:
+    """A way to move refs, the format of the repository, and the most refs it is tried with."""
+
+    title: str
+    move: Callable[[GitRepository, list[RefChange]], None]
+    ref_format: str
+    most_count: int
+
+
+_WAYS: Final = (
+    _Way("packed-refs rewritten (this exporter)", update_refs, "files", 10**9),
+    _Way("reftable, git update-ref (this exporter)", update_refs, "reftable", 10**9),
+    _Way("git update-ref, then git pack-refs", _by_git, "files", _GIT_MOST_COUNT),
+)
 
 
 def _names(first: int, count: int) -> Iterator[str]:
@@ -120,29 +138,29 @@ def _timed(call: Callable[[], object]) -> float:
 
 def _cell(
     plan: Plan,
-    title: str,
-    way: Callable[[GitRepository, list[RefChange]], None],
+    way: _Way,
     size: int,
     rounds_count: int,
     grown: dict[int, Path],
 ) -> dict[str, Any]:
     folder = plan.fresh("refs") / "repository.git"
-    create_repository(folder, bare=True)
+    create_repository(folder, bare=True, ref_format=way.ref_format)
     oid = _commit(folder)
     repository = GitRepository.open(folder)
     batches = [_changes(oid, at, min(_BATCH_COUNT, size - at)) for at in range(0, size, _BATCH_COUNT)]
-    made_s = sum(_timed(lambda batch=batch: way(repository, batch)) for batch in batches)
+    made_s = sum(_timed(lambda batch=batch: way.move(repository, batch)) for batch in batches)
     packed_s = _timed(repository.pack_refs)
-    packed_bytes = (folder / "packed-refs").stat().st_size
-    grown.setdefault(size, folder.with_name("kept.git"))
-    if not grown[size].exists():
+    kept = [folder / "packed-refs", *(folder / "reftable").glob("*.ref")]
+    packed_bytes = sum(path.stat().st_size for path in kept if path.exists())
+    if way.ref_format == "files" and size not in grown:
+        grown[size] = folder.with_name("kept.git")
         shutil.copytree(folder, grown[size])
     remote = plan.fresh("remote") / "repository.git"
     shutil.copytree(folder, remote)
     samples: dict[str, list[float]] = {"add": [], "list": [], "delete": [], "push": [], "clone": []}
     for number in range(rounds_count):
         added = _changes(oid, size + number * _ADDED_COUNT, _ADDED_COUNT)
-        samples["add"].append(_timed(lambda added=added: way(repository, added)))
+        samples["add"].append(_timed(lambda added=added: way.move(repository, added)))
         samples["list"].append(_timed(lambda: git(folder, "for-each-ref")))
         new = {change.name: oid for change in added}
         samples["push"].append(
@@ -155,7 +173,7 @@ def _cell(
             _timed(lambda target=target: git(folder, "clone", "-q", "--mirror", folder.as_uri(), target))
         )
     return {
-        "way": title,
+        "way": way.title,
         "refs_count": size,
         "packed_refs_bytes": packed_bytes,
         "made_s": round(made_s, 4),
@@ -221,7 +239,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
         for cell in result["cells"]
     ]
     heads = ["way", "refs", "made s", "packed s", "300 more ms", "list ms", "delete 300 ms", "push 300 ms"]
-    heads += ["clone ms", "MB packed-refs"]
+    heads += ["clone ms", "MB of refs"]
     exports = [
         [f"{export['refs_count']:,}", figure(export["p50_s"] * 1000), figure(export["over_empty"])]
         for export in result["exports"]

@@ -66,6 +66,10 @@ _FIXED_CONFIG: Final = (
     ("core.fsync", "committed,reference"),
     ("core.filesRefLockTimeout", "2000"),  # milliseconds to wait for a person's own git on one ref
     ("core.packedRefsTimeout", "10000"),  # rewriting a file of 300,000 refs takes git about a second
+    (
+        "reftable.lockTimeout",
+        "5000",
+    ),  # one lock for all refs, held while tables are compacted; git's own is 100
     ("credential.helper", ""),  # an empty value clears the list, URL-bound helpers of the repository included
     ("push.gpgSign", "false"),  # would start gpg.program
     ("push.negotiate", "false"),  # a fetch before every push

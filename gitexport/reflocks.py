@@ -3,8 +3,9 @@
 Invariant: a lock is removed only if it is certain that the process that made it is dead and was ours. Our
 ``packed-refs.lock`` says so by its content and a free ``flock`` (see ``heldfile.py``). The locks that ``git
 update-ref`` makes hold nothing but the new oid, so before git starts, a journal names the refs and oids it
-will lock; git inherits the journal's descriptor, so the journal is free only when git is dead too. This
-module moves no refs.
+will lock; git inherits the journal's descriptor, so the journal is free only when git is dead too. The one lock
+of reftables does not even hold that: it counts as our dead git's if it is younger than the journal and a minute
+old. This module moves no refs.
 
 Killing this process alone leaves nothing: git then sees the end of its input, and commits or cleans up by
 itself.
@@ -28,7 +29,7 @@ from gitexport.heldfile import (
     sync_folder,
     write_all,
 )
-from gitexport.refvalues import lock_in_the_way
+from gitexport.refvalues import REFTABLE_LOCK, lock_in_the_way
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -43,9 +44,9 @@ JOURNAL_NAME: Final = "cas-refs.journal"
 _JOURNAL_HEAD: Final = "cas-gitexport: moving refs by git update-ref"
 _LOCK_WAIT_S: Final = 10.0  # as long as git is let wait for us (core.packedRefsTimeout in git.py)
 POLL_S: Final = 0.01
-# An empty ``.lock`` of our own killed git cannot be told from one that another git has just made; that one is
-# filled or gone within milliseconds, so a minute settles it.
-_EMPTY_LOCK_AGE_S: Final = 60.0
+# An empty ``.lock`` of our own killed git, or that of its reftables, cannot be told from one that another git has just
+# made; that one is filled or gone within milliseconds, or after a second of compaction, so a minute settles it.
+_UNKNOWN_LOCK_AGE_S: Final = 60.0
 _FILE_MODE: Final = 0o666  # the umask does the rest, as for git
 
 
@@ -129,7 +130,7 @@ def sweep_locks(common_dir: Path) -> list[Path]:
     """Remove lock files that killed runs of ours left, and return them; a listing when there are none.
 
     Args:
-        common_dir: The repository's common directory, of one with refs in the ``files`` format.
+        common_dir: The repository's common directory.
 
     Raises:
         GitCommandFailedError: A lock may be another program's (kind ``ref_locked``); a minute later it is
@@ -149,7 +150,11 @@ def sweep_locks(common_dir: Path) -> list[Path]:
 
 
 def _remove_locks(journal: Path, removed: list[Path]) -> None:
-    """Remove the ref locks a journal names; the caller holds the journal, so the git that made them is dead."""
+    """Remove the ref locks a journal names; the caller holds the journal, so the git that made them is dead.
+
+    Raises:
+        GitCommandFailedError: A lock may as well be another git's; a minute later it is known.
+    """
     head, *lines = journal.read_text("utf-8").split("\n")
     if head != _JOURNAL_HEAD:  # cut short: git was not started before the journal was whole
         return
@@ -160,11 +165,22 @@ def _remove_locks(journal: Path, removed: list[Path]) -> None:
         if not name or not lock.exists():
             continue
         content = lock.read_text("ascii", "replace").strip()
-        age_s = time.time() - lock.stat().st_mtime
-        if content == oid != "" or (not content and age_s >= _EMPTY_LOCK_AGE_S):
+        if content == oid != "" or (not content and _is_settled(lock)):
             lock.unlink(missing_ok=True)
             removed.append(lock)
         elif not content:
             unknown = lock
+    table_lock = journal.parent / REFTABLE_LOCK
+    if table_lock.exists() and table_lock.stat().st_mtime_ns >= journal.stat().st_mtime_ns:
+        if _is_settled(table_lock):
+            table_lock.unlink(missing_ok=True)
+            removed.append(table_lock)
+        else:
+            unknown = table_lock
     if unknown is not None:
         raise lock_in_the_way(str(unknown))
+
+
+def _is_settled(lock: Path) -> bool:
+    """Tell whether a living git would have filled or dropped a lock long ago."""
+    return time.time() - lock.stat().st_mtime >= _UNKNOWN_LOCK_AGE_S

@@ -150,7 +150,7 @@ def sweep_ref_leftovers(repo: GitRepository) -> list[Path]:
         GitCommandFailedError: A lock may be another program's (kind ``ref_locked``); a minute later it is known.
         StorageError: A file cannot be read or removed.
     """
-    return sweep_locks(repo.common_dir) if repo.ref_format == "files" else []
+    return sweep_locks(repo.common_dir)
 
 
 def _check_changes(changes: Sequence[RefChange]) -> None:
@@ -356,14 +356,13 @@ def _update_by_git(repo: GitRepository, changes: Sequence[RefChange]) -> None:
     pending = _pending(changes, _values(repo, [change.name for change in changes]))
     if not pending:
         return
-    if repo.ref_format != "files":
-        repo.update_refs(pending)
-        return
     with mapped_os_errors(repo.common_dir):
         with ref_journal(repo.common_dir, pending) as descriptor:
             repo.update_refs(pending, pass_fds=(descriptor,))
         # git syncs the files it writes, and none of the folders they lie in.
         folders = {folder for change in pending for folder in (repo.common_dir / change.name).parents}
+        if repo.ref_format == "reftable":
+            folders = {repo.common_dir / "reftable"}
         for folder in sorted(folders, reverse=True):
             if folder.is_relative_to(repo.common_dir) and folder.is_dir():
                 sync_folder(folder)

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from cas.errors import ExportError
     from gitexport.git import GitResult
 
+REFTABLE_LOCK: Final = "reftable/tables.list.lock"  # in the common directory; one for all refs
+
 _OID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.(?:lock)?(?:/|\Z)|/\Z")
 _LOCK_HELD: Final = re.compile(r"Unable to create '([^']+\.lock)': File exists")
+_TABLES_LOCKED: Final = re.compile(r"cannot lock references")
 _LOCKED_REF: Final = re.compile(r"cannot lock ref '([^']+)'(?:: (.*))?")
 _BLOCKING_REF: Final = re.compile(r"'([^']+)' exists; cannot create '([^']+)'")
 _BAD_OBJECT: Final = re.compile(r"nonexistent object|non-commit object|missing object|invalid object")
@@ -86,6 +89,8 @@ def ref_failure(result: GitResult) -> ExportError | IntegrityError:
     held = _LOCK_HELD.search(said)
     if held:
         return lock_in_the_way(held[1])
+    if _TABLES_LOCKED.search(said):
+        return lock_in_the_way(REFTABLE_LOCK)
     if _BAD_OBJECT.search(said):
         return IntegrityError(f"git refused a ref: {said.strip()}")
     locked = _LOCKED_REF.search(said)

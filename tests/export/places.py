@@ -39,6 +39,11 @@ def run_git(folder, *words, stdin="", env=None):
     return done.stdout.strip()
 
 
+def format_words(ref_format):
+    """Return the words by which ``git init`` makes a repository of a ref format."""
+    return [] if ref_format == "files" else [f"--ref-format={ref_format}"]
+
+
 def refs_of(folder):
     """Return every ref of a repository, name to oid."""
     listed = run_git(folder, "for-each-ref", "--format=%(refname) %(objectname)")

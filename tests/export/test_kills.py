@@ -66,7 +66,7 @@ def object_counts(place):
     for index in (place.path / "objects" / "pack").glob("*.idx"):
         with index.open("rb") as file:
             listed = subprocess.run(
-                ["git", "show-index"], stdin=file, capture_output=True, check=True, text=True
+                ["git", "show-index"], cwd=place.path, stdin=file, capture_output=True, check=True, text=True
             ).stdout
         for line in listed.splitlines():
             oid = line.split()[1]

@@ -33,13 +33,18 @@ def snapshot(place):
     """Return all bytes that are the user's: everything but objects, refs, and the store's own lock files."""
     found = digest_of_tree(place.path)
     own = (
+        ".git/reftable",
         ".git/objects",
         ".git/refs/heads/ai",
         ".git/refs/tags",
         ".git/packed-refs",
         ".git/logs/refs/heads/ai",
     )
-    return {name: digest for name, digest in found.items() if not name.startswith(own)}
+    theirs = {name: digest for name, digest in found.items() if not name.startswith(own)}
+    return theirs | {
+        "HEAD": place.git("symbolic-ref", "HEAD"),
+        "stash": place.git("stash", "list", "--format=%H"),
+    }
 
 
 def test_export_leaves_index_work_tree_head_stash_and_config_as_they_are(worked):

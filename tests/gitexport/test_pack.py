@@ -111,10 +111,10 @@ def test_empty_pack_is_accepted_by_git(repository, object_format):
         "index-pack",
         f"--object-format={object_format}",
         "-o",
-        str(repository / "i"),
+        str(repository / "i.idx"),
         receipt.path,
     )
-    assert (repository / "i").read_bytes() == receipt.path.with_suffix(".idx").read_bytes()
+    assert (repository / "i.idx").read_bytes() == receipt.path.with_suffix(".idx").read_bytes()
 
 
 def test_pack_written_twice_is_found_to_exist_and_changes_nothing(repository, object_format):

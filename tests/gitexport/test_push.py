@@ -16,6 +16,7 @@ from gitexport.git import GitOptions, run_git
 from gitexport.push import HTTP_MAX_REFS, GroupOutcome, PushState, RefGroup, push
 from gitexport.refs import RefChange, update_refs
 from gitexport.repository import GitRepository
+from tests.gitexport.processes import living_commands
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -362,9 +363,7 @@ def test_remote_that_hangs_is_killed_with_all_its_children(local, remote, tmp_pa
     report = run(local, remote, make_groups(local, 1), clock, timeout_s=0.6, deadline_s=0)
     assert states(report) == {0: RETRY}
     assert "killed" in report.outcomes[0].reason
-    listed = subprocess.run(["ps", "-eo", "stat,args"], capture_output=True, text=True, check=True).stdout
-    living = [line for line in listed.splitlines() if not line.startswith("Z")]
-    assert not [line for line in living if "sleep 1234.5" in line or str(remote.path) in line]
+    assert not [line for line in living_commands() if "sleep 1234.5" in line or str(remote.path) in line]
     assert held(remote) == {}
 
 

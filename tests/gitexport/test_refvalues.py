@@ -69,6 +69,12 @@ def test_ref_failure_names_the_lock_file():
     assert "remove it" in error.hint
 
 
+def test_ref_failure_of_locked_reftables_names_their_lock():
+    error = failure("fatal: prepare: cannot lock references\n")
+    assert isinstance(error, GitCommandFailedError)
+    assert (error.subject, error.kind, error.retryable) == ("reftable/tables.list.lock", "ref_locked", True)
+
+
 @pytest.mark.parametrize(
     "what", ["nonexistent object", "non-commit object", "missing object", "invalid object"]
 )
