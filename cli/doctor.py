@@ -185,8 +185,7 @@ def _repository(config: ArtifactStoreConfig) -> Result:
         repository = GitRepository.open(config.repo_path, git_options(config))
     except GitCommandFailedError as error:
         if error.kind == "not_a_repository":
-            hint = f"git init {config.repo_path}  (or --repo DIR); commits go on without it."
-            return Result("repository", "warn", error.message, hint)
+            return Result("repository", "warn", error.message, f"{error.hint} Commits go on without it.")
         return Result("repository", "fail", error.message, error.hint)
     kind = "bare" if repository.is_bare else "with a work tree"
     if repository.object_format != config.object_format:

@@ -16,6 +16,7 @@ from cas import catalog, outbox, purge, records
 from cas.errors import GitCommandFailedError
 from cas.outbox import Stage
 from gitexport.heldfile import mapped_os_errors
+from gitexport.history import BranchHistory
 from gitexport.push import PushState, RefGroup, push
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def deliver(
                 max_bytes=config.push_bytes,
                 on_settled=recorder.settle,
                 should_stop=should_stop,
+                stands_on=BranchHistory(store, repository).stands_on,
                 sleep=lambda seconds: _discard(pause(seconds)),
             )
         recorder.flush()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cas import records
-from cas.errors import GitCommandFailedError
 
 if TYPE_CHECKING:
     from cas import ArtifactStore
@@ -31,12 +30,18 @@ class BranchHistory:
         position = self.position(entry.branch, tip)
         if position is not None and not entry.is_rollback:
             return position >= entry.sequence
-        try:
-            return self._repository.is_ancestor(entry.commit, tip)
-        except GitCommandFailedError as error:
-            if error.kind != GitCommandFailedError.kind:
-                raise
-            return False  # git does not have one of them, so the tip cannot stand on the commit
+        return self._repository.stands_on(tip, entry.commit)  # it cannot stand on what git does not have
+
+    def stands_on(self, commit: str, other: str) -> bool:
+        """Tell whether a commit has another in its history; git need not have those that the store made."""
+        with self._store.environment.read() as transaction:
+            below: str | None = commit
+            while below is not None and below != other:
+                commit = below
+                sequence = records.find_commit(transaction, bytes.fromhex(commit))
+                parent = None if sequence is None else records.load(transaction, sequence)[0].parent
+                below = None if parent is None else parent.hex()
+        return below == other or self._repository.stands_on(commit, other)
 
     def is_older(self, entry: Entry, tip: str) -> bool:
         """Tell whether the tip is a commit that the store made on this branch before the entry."""

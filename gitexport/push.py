@@ -14,6 +14,7 @@ says nothing of the single run.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import random
@@ -26,7 +27,7 @@ from gitexport.git import mask_credentials
 from gitexport.transfer import RefAnswer, push_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gitexport.repository import GitRepository
     from gitexport.transfer import PushAnswer
@@ -64,6 +65,8 @@ _HOPELESS: Final = re.compile(
     re.IGNORECASE,
 )
 _BLOCKING_REF: Final = re.compile(r"'[^']+' exists; cannot create '[^']+'")
+# The remote's branch is not behind ours; it may be ahead of it.
+_NOT_BEHIND: Final = re.compile(r"non-fast-forward|fetch first")
 _LOST_ANSWER: Final = re.compile(r"report status|no answer")
 _LOST: Final = RefAnswer(accepted=False, reason="no answer")
 _REMOTE_TALK: Final = re.compile(r"^remote: ?(.*\S)", re.MULTILINE)
@@ -140,6 +143,7 @@ def push(  # noqa: PLR0913  # budgets and injected time are all the caller's to 
     deadline_s: float | None = None,
     on_settled: Callable[[RefGroup[K], GroupOutcome], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    stands_on: Callable[[str, str], bool] | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     rng: random.Random | None = None,
@@ -157,6 +161,8 @@ def push(  # noqa: PLR0913  # budgets and injected time are all the caller's to 
             times ``timeout_s``.
         on_settled: Called once for each group as soon as its outcome is known, in the calling thread.
         should_stop: Asked before each push; when true, what is left comes back as ``RETRY``.
+        stands_on: Tells whether a commit at the remote, given first, has another in its history; None asks the
+            repository, which may not have it. A branch that stands on what was to be pushed holds it already.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
         rng: Source of the jitter of the waits.
@@ -179,6 +185,7 @@ def push(  # noqa: PLR0913  # budgets and injected time are all the caller's to 
         deadline_s=4 * timeout_s if deadline_s is None else deadline_s,
         on_settled=on_settled,
         should_stop=should_stop or (lambda: False),
+        stands_on=stands_on or repo.stands_on,
         clock=clock,
         sleep=sleep,
         rng=rng or random.Random(),  # noqa: S311  # jitter, not a secret
@@ -215,6 +222,7 @@ class _Pushing(Generic[K]):
     deadline_s: float
     on_settled: Callable[[RefGroup[K], GroupOutcome], None] | None
     should_stop: Callable[[], bool]
+    stands_on: Callable[[str, str], bool]
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     rng: random.Random
@@ -292,11 +300,12 @@ class _Pushing(Generic[K]):
         again: list[RefGroup[K]] = []
         unnamed: list[RefGroup[K]] = []
         lost: list[RefGroup[K]] = []
+        refused: list[tuple[RefGroup[K], list[str]]] = []
         named = False
         reason = ""
         for group in groups:
-            refused = [answer.refs.get(name, _LOST) for name, _ in group.refs]
-            reasons = [ref.reason for ref in refused if not ref.accepted]
+            answers = [answer.refs.get(name, _LOST) for name, _ in group.refs]
+            reasons = [ref.reason for ref in answers if not ref.accepted]
             own = [text for text in reasons if not _COLLATERAL.search(text)]
             if not reasons:
                 self._settle([group], PushState.PUSHED)
@@ -310,8 +319,8 @@ class _Pushing(Generic[K]):
                 reason = _explained(own[0], answer.text)
             else:
                 named = True
-                self._settle([group], PushState.REJECTED, _explained(own[0], answer.text))
-        following: list[list[RefGroup[K]]] = []
+                refused.append((group, own))
+        following = self._after_refusal(refused, answer)
         if lost:
             following += self._after_silence(lost, "the remote gave no answer", halve=False)
         if again:
@@ -322,6 +331,42 @@ class _Pushing(Generic[K]):
         if unnamed:
             following += self._narrow(unnamed, reason, answer, named=named)
         return following
+
+    def _after_refusal(
+        self, refused: Sequence[tuple[RefGroup[K], list[str]]], answer: PushAnswer
+    ) -> list[list[RefGroup[K]]]:
+        """Go on with groups that were named: refused for good, unless the remote went on from what they hold."""
+        ahead: list[RefGroup[K]] = []
+        for group, reasons in refused:
+            if all(_NOT_BEHIND.search(reason) for reason in reasons):
+                ahead.append(group)
+            else:
+                self._settle([group], PushState.REJECTED, _explained(reasons[0], answer.text))
+        present: Mapping[str, str] = {}
+        if ahead:
+            with contextlib.suppress(
+                GitCommandFailedError
+            ):  # then nothing can be told of it, and it is refused
+                present = self.repo.list_remote_refs(self.url, timeout_s=self.timeout_s)
+        following: list[list[RefGroup[K]]] = []
+        for group in ahead:
+            left = tuple(
+                (name, oid) for name, oid in group.refs if not self._holds(present.get(name), name, oid)
+            )
+            if len(left) == len(group.refs) or any(name.startswith("refs/heads/") for name, _ in left):
+                reason = next(reasons[0] for other, reasons in refused if other is group)
+                self._settle([group], PushState.REJECTED, _explained(reason, answer.text))
+            elif left:  # its tags
+                following.append([dataclasses.replace(group, refs=left)])
+            else:
+                self._settle([group], PushState.PUSHED)
+        return following
+
+    def _holds(self, present: str | None, name: str, oid: str) -> bool:
+        """Tell whether the remote's value of a ref holds ours: the same, or a branch that stands on it."""
+        if present is None or present == oid:
+            return present == oid
+        return name.startswith("refs/heads/") and self.stands_on(present, oid)
 
     def _narrow(
         self, groups: list[RefGroup[K]], reason: str, answer: PushAnswer, *, named: bool

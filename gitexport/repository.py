@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
@@ -34,6 +35,7 @@ from gitexport.git import (
 )
 from gitexport.objectstream import ObjectStream, PipeReader, iter_streams
 from gitexport.refvalues import RefChange, RefValue, check_oid, check_ref_name, ref_failure
+from gitexport.remoteurl import checked_url
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -49,12 +51,6 @@ _ANY_EXIT: Final = range(-64, 256)
 _EXPORT_CONFIG: Final = (
     "[pack]\n\twindow = 0\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[receive]\n\tautogc = false\n"
 )
-
-_HELPER_URL: Final = re.compile(r"[A-Za-z0-9+.-]+::")
-_SCHEME: Final = re.compile(r"([A-Za-z0-9+.-]+)://")
-_SCP_LIKE: Final = re.compile(
-    r"[^/:]+:"
-)  # host:path, which git takes for ssh unless a slash stands before the colon
 
 
 class GitRepository:
@@ -371,6 +367,15 @@ class GitRepository:
         words = ["merge-base", "--is-ancestor", check_oid(ancestor), check_oid(descendant)]
         return self._run(*words, accepted=(0, 1)).exit_code == 0
 
+    def stands_on(self, commit: str, other: str) -> bool:
+        """Tell whether a commit has another in its history (or is it); False when one of them is not here."""
+        try:
+            return self.is_ancestor(other, commit)
+        except GitCommandFailedError as error:
+            if error.kind != GitCommandFailedError.kind:
+                raise
+            return False
+
     def fsck_strict(self) -> tuple[str, ...]:
         """Return the complaints of ``git fsck --strict`` over all objects; none when the repository is sound."""
         result = self._run("fsck", "--strict", "--full", "--no-dangling", "--no-progress", accepted=_ANY_EXIT)
@@ -415,22 +420,7 @@ class GitRepository:
             raise ConfigError(
                 f"no remote {remote!r} in {self.path}", hint=f"Remotes: {known}.", subject=remote
             )
-        return self._checked_url(url, remote)
-
-    def _checked_url(self, url: str, remote: str) -> str:
-        scheme = _SCHEME.match(url)
-        if _HELPER_URL.match(url):
-            protocol = url.partition("::")[0]
-        elif scheme:
-            protocol = scheme[1].lower()
-        elif _SCP_LIKE.match(url):
-            protocol = "ssh"
-        else:
-            protocol = "file"
-            url = str(self.path / url)
-        if _HELPER_URL.match(url) or protocol not in self.options.protocols or url.startswith("-"):
-            raise ConfigError(f"remote {remote!r}: transport {protocol!r} is refused", subject=remote)
-        return url
+        return checked_url(url, remote, self.path, self.options.protocols)
 
     def list_remote_refs(
         self, url: str, prefixes: Iterable[str] = ("refs/",), *, timeout_s: float | None = None
@@ -480,10 +470,25 @@ def _no_repository(path: Path) -> GitCommandFailedError:
     return GitCommandFailedError(
         f"{path} is not a git repository",
         subject=str(path),
-        hint="Give the top of a repository, or create one: git init --bare.",
+        hint=_way_to_repository(path),
         kind="not_a_repository",
         retryable=False,
     )
+
+
+def _way_to_repository(path: Path) -> str:
+    """Return what to do about a path that is no repository, by what is there and around it."""
+    around = next((folder for folder in path.parents if (folder / ".git").exists()), None)
+    quoted = shlex.quote(str(path))
+    if around is not None:
+        return f"It lies inside the repository {around}: give that one, or a folder outside of it."
+    if path.is_dir() and any(path.iterdir()):
+        return (
+            f"Run `git init {quoted}`, which leaves the files there as they are; or give another repository."
+        )
+    if path.exists() and not path.is_dir():
+        return "Give the folder of a repository, not a file."
+    return f"Run `git init --bare {quoted}` for one that only holds exports; or give another repository."
 
 
 def _shared_bits(setting: str) -> int:

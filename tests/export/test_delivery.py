@@ -133,6 +133,41 @@ def test_remote_branch_that_someone_moved_on_is_not_forced(place, remote, runs):
     assert refs_of(remote)["refs/heads/ai/generated/wf/t0"] == theirs
 
 
+def test_run_that_the_remote_went_on_from_counts_as_pushed(place, remote):
+    """A repository that was lost and is written again run by run, while the remote has them all."""
+    first, second = place.commit("one"), place.commit("one")
+    place.export(push=True)
+    for name in place.refs():
+        place.git("update-ref", "-d", name)
+    run_git(remote, "update-ref", "-d", f"refs/tags/{first['tags'][0]}")
+    summary = place.export(push=True, rebuild=True, limit=1)
+    assert (summary.exported, summary.pushed, summary.failures) == (1, 1, [])
+    assert (states(place, [first]), refs_of(remote).get(f"refs/tags/{first['tags'][0]}") is not None) == (
+        ["pushed"],
+        True,
+    )
+    summary = place.export(push=True)
+    assert (summary.state, states(place, [first, second])) == ("done", ["pushed"] * 2)
+    place.assert_exported(remote)
+
+
+def test_run_that_somebody_built_on_counts_as_pushed_once_git_knows_it(place, remote, runs):
+    place.export()
+    place.git("push", "--quiet", "origin", "refs/*:refs/*")
+    branch = f"refs/heads/{runs[3]['branch']}"
+    tip = refs_of(remote)[branch]
+    tree = run_git(remote, "rev-parse", f"{tip}^{{tree}}")
+    theirs = run_git(remote, "commit-tree", tree, "-p", tip, stdin="on top\n")
+    run_git(remote, "update-ref", branch, theirs)
+    summary = place.export(push=True)
+    assert (summary.pushed, summary.parked) == (4, 2)
+    assert "fetch first" in place.state(runs[3])["reason"]
+    place.git("fetch", "--quiet", "origin", branch)
+    assert place.export(push=True, retry_parked=True).state == "done"
+    assert states(place, runs) == ["pushed"] * 6
+    assert refs_of(remote)[branch] == theirs
+
+
 def test_only_pushes_what_was_asked_for(place, remote, runs):
     place.export()
     summary = place.export(push=True, only=["c0"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,28 @@ def test_open_does_not_take_a_repository_around_the_folder(tmp_path):
         assert caught.value.kind == "not_a_repository"
         assert caught.value.subject == str(path)
         assert not caught.value.retryable
+
+
+def test_hint_where_no_repository_is_fits_what_is_there(tmp_path):
+    GitRepository.create(tmp_path / "r")
+    (tmp_path / "r" / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "with files").mkdir()
+    (tmp_path / "with files" / "notes.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    hints = {}
+    for name in ("r/deep/er", "with files", "empty", "missing", "with files/notes.txt"):
+        with pytest.raises(GitCommandFailedError) as caught:
+            GitRepository.open(tmp_path / name)
+        hints[name] = caught.value.hint
+    assert f"inside the repository {tmp_path}/r:" in hints["r/deep/er"]
+    assert f"`git init '{tmp_path}/with files'`" in hints["with files"]
+    for name in ("empty", "missing"):
+        assert f"`git init --bare {tmp_path}/{name}`" in hints[name]
+    assert "not a file" in hints["with files/notes.txt"]
+    for command in (hints["with files"], hints["empty"]):
+        words = shlex.split(command.split("`")[1])
+        subprocess.run([*words, "--quiet"], env=CLEAN, check=True)
+        assert GitRepository.open(Path(words[-1])).list_refs() == {}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository away")
