@@ -25,6 +25,7 @@ from gitexport.rebuild import find_lost, note_loss, rebuild_repository
 from gitexport.refs import sweep_ref_leftovers
 from gitexport.repository import GitRepository
 from gitexport.summary import ExportSummary
+from gitexport.transfer import sweep_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -212,6 +213,7 @@ class _Export:
             return
         sweep_temporaries(self._repository.common_dir / "objects")
         sweep_ref_leftovers(self._repository)
+        sweep_views(self._repository)
         if rebuild:
             rebuild_repository(self._store, self._repository, self.summary, self._check, self._progress)
         else:

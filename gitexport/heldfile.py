@@ -16,6 +16,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 from typing import TYPE_CHECKING
 
 from cas.errors import ExportError, StorageError
@@ -94,6 +95,48 @@ def remove_stale(
         if before is not None:
             before(path)
         path.unlink(missing_ok=True)
+    except OSError:  # held by a living process, not ours to remove, or a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+@contextlib.contextmanager
+def create_held_folder(parent: Path, prefix: str) -> Generator[tuple[Path, int], None, None]:
+    """Make a folder with a random name and hold it during the block; it is removed with all that is in it.
+
+    Yields:
+        The path, and a descriptor that a child may inherit, so that the folder is held as long as the child lives.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    path = parent / f"{prefix}{secrets.token_hex(8)}"
+    path.mkdir(mode=0o700)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(
+            OSError
+        ):  # a file system without locks: after a kill the leftover then stays
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield path, descriptor
+    finally:
+        shutil.rmtree(path, ignore_errors=True)  # what stays is swept later
+        os.close(descriptor)
+
+
+def remove_stale_folder(path: Path) -> bool:
+    """Remove a folder whose holder is dead, with all that is in it; tell whether that was done."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not is_same_file(path, descriptor):
+            return False
+        shutil.rmtree(path)
     except OSError:  # held by a living process, not ours to remove, or a file system without locks
         return False
     finally:

@@ -43,11 +43,9 @@ if TYPE_CHECKING:
     from cas.config import ObjectFormat
 
 RefFormat = Literal["files", "reftable"]
-
 _PATTERN_COUNT: Final = 256  # ref names in one command line; more are picked from the whole list
 _ANY_EXIT: Final = range(-64, 256)
-# A repository made for exports: whole objects need no delta search, and when to repack is decided by its
-# owner.
+# A repository made for exports: whole objects need no delta search, and its owner decides when to repack.
 _EXPORT_CONFIG: Final = (
     "[pack]\n\twindow = 0\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[receive]\n\tautogc = false\n"
 )
@@ -448,6 +446,7 @@ class GitRepository:
         timeout_s: float | None = None,
         accepted: Collection[int] = (0,),
         extra_env: dict[str, str] | None = None,
+        pass_fds: Collection[int] = (),
     ) -> GitResult:
         """Run one command that may use the allowed transports; the arguments are as ``run_git`` wants them.
 
@@ -463,6 +462,7 @@ class GitRepository:
             network=True,
             config=self._hook_config,
             extra_env={"GIT_DIR": str(self.git_dir)} | (extra_env or {}),
+            pass_fds=pass_fds,
         )
 
 

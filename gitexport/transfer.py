@@ -7,27 +7,29 @@ git matches explicit refspecs against every local and every remote ref, which is
 and would push whatever else lies under them. So a push runs from a *view*: a temporary git directory that
 holds nothing but a ``packed-refs`` file with the refs to push, on the objects of the real repository. There
 wildcards mean exactly those. Measured with 30,000 other refs in both repositories, 3,000 refs to push:
-explicit 107 s, from a view 0.35 s.
+explicit 107 s, from a view 0.35 s. A view lies in the git directory and is locked while its exporter or that
+one's git lives, so that the next exporter can tell what a killed one left.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gitexport.git import mask_credentials
+from gitexport.heldfile import create_held_folder, mapped_os_errors, remove_stale_folder
 from gitexport.refvalues import check_oid, check_ref_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from gitexport.repository import GitRepository
 
 _ACCEPTED_FLAGS: Final = frozenset(" *=")  # fast-forward, new, up to date
 _ANY_EXIT: Final = range(-64, 256)
+_VIEW_PREFIX: Final = "cas-push-"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,15 +77,27 @@ def push_once(
     """
     flags = ["--porcelain", "--no-verify", "--no-signed", *(["--atomic"] if atomic else [])]
     kinds = sorted({"/".join(name.split("/", 2)[:2]) for name in refs})
-    with tempfile.TemporaryDirectory(prefix="cas-push-") as folder:
-        _make_view(Path(folder), repo, refs)
+    with create_held_folder(repo.common_dir, _VIEW_PREFIX) as (folder, descriptor):
+        _make_view(folder, repo, refs)
         result = repo.run_remote(
             ["push", *flags, "--end-of-options", url, *(f"{kind}/*:{kind}/*" for kind in kinds)],
             timeout_s=timeout_s,
             accepted=_ANY_EXIT,
-            extra_env=_view_environment(Path(folder), repo),
+            extra_env=_view_environment(folder, repo),
+            pass_fds=(descriptor,),
         )
     return PushAnswer(_parse(result.stdout), result.stderr)
+
+
+def sweep_views(repo: GitRepository) -> list[Path]:
+    """Remove the views that killed exporters left, and return them; one that a git still uses is not touched.
+
+    Raises:
+        StorageError: The git directory cannot be read.
+    """
+    with mapped_os_errors(repo.common_dir):
+        found = sorted(repo.common_dir.glob(f"{_VIEW_PREFIX}*"))
+    return [folder for folder in found if remove_stale_folder(folder)]
 
 
 def _make_view(folder: Path, repo: GitRepository, refs: Mapping[str, str]) -> None:

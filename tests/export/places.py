@@ -55,7 +55,7 @@ def leftovers(folder):
     return [
         str(path)
         for path in Path(folder).rglob("*")
-        if path.name.startswith(("tmp_", "cas_pack_", "cas_idx_", "cas_keep_", "cas_lock_"))
+        if path.name.startswith(("tmp_", "cas_pack_", "cas_idx_", "cas_keep_", "cas_lock_", "cas-push-"))
         or path.suffix in {".lock", ".keep", ".journal", ".cas"}
         if ".cas" not in path.parent.parts
     ]

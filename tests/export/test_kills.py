@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from cas.lmdbenv import Table
 from cas.outbox import Stage
 from gitexport import batch, writer
 from gitexport.pack import PackReceipt, PackWriter
-from tests.export.places import assert_sound, leftovers, refs_of
+from tests.export.places import assert_sound, hook, leftovers, refs_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,6 +154,40 @@ def test_push_killed_at_every_step_ends_the_same(place, remote, killer):
     place.assert_exported()
     place.assert_exported(remote)
     assert {place.state(result)["export_state"] for result in place.promised.values()} == {"pushed"}
+
+
+@pytest.mark.parametrize("ending", ["exit 0", "exit 1"])
+def test_exporter_killed_while_the_remote_is_at_work_goes_on(place, remote, tmp_path, ending):
+    """The git that pushes outlives the exporter; whatever it comes to, the next export finds out."""
+    os.mkfifo(tmp_path / "begun")
+    os.mkfifo(tmp_path / "over")
+    hook(remote, "pre-receive", f"echo > {tmp_path}/begun; cat {tmp_path}/over; {ending}")
+    runs = [place.commit(f"t{number}") for number in range(3)]
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from cas import ArtifactStore, ArtifactStoreConfig; from gitexport import Exporter\n"
+        "repo_path, store_path = map(Path, sys.argv[1:])\n"
+        "config = ArtifactStoreConfig(repo_path=repo_path, store_path=store_path, scan_for_secrets=False)\n"
+        "with ArtifactStore(config, create=False) as store: Exporter(store).run(push=True)\n"
+    )
+    command = [sys.executable, "-c", script, place.path, place.store.config.store_path]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as exporter:
+        (tmp_path / "begun").read_text()
+        exporter.kill()
+    assert [place.state(run)["export_state"] for run in runs] == ["exported"] * 3
+    (view,) = place.path.glob("cas-push-*")
+    orphan = os.open(view, os.O_RDONLY)
+    place.export()
+    assert view.exists()  # the living git needs it
+    with (tmp_path / "over").open("w"):
+        (remote / "hooks" / "pre-receive").unlink()
+    summary = place.export(push=True)
+    assert (summary.state, summary.parked) == ("done", 0)
+    assert refs_of(remote) == place.refs()
+    fcntl.flock(orphan, fcntl.LOCK_EX)  # until the orphaned git has ended
+    os.close(orphan)
+    place.export()
+    place.assert_exported()
 
 
 def test_rebuild_killed_at_every_step_ends_the_same(place, killer):

@@ -13,9 +13,11 @@ import pytest
 from benchmarks.servers import git_daemon, http_server
 from cas.errors import ConfigError, GitCommandFailedError
 from gitexport.git import GitOptions, run_git
+from gitexport.heldfile import create_held_folder
 from gitexport.push import HTTP_MAX_REFS, GroupOutcome, PushState, RefGroup, push
 from gitexport.refs import RefChange, update_refs
 from gitexport.repository import GitRepository
+from gitexport.transfer import sweep_views
 from tests.gitexport.processes import living_commands
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
@@ -400,11 +402,31 @@ def test_missing_object_is_reported_and_not_called_pushed(local, remote, clock):
     assert "refs/heads/x" not in held(remote)
 
 
-def test_view_leaves_no_folder_behind(local, remote, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "views"))
-    (tmp_path / "views").mkdir()
+def views(repo):
+    return sorted(path.name for path in repo.common_dir.glob("cas-push-*"))
+
+
+def test_view_leaves_no_folder_behind(local, remote, tmp_path):
+    hook(remote, "post-receive", f"ls {local.common_dir} > {tmp_path}/listed")
     run(local, remote, make_groups(local, 2))
-    assert list((tmp_path / "views").iterdir()) == []
+    assert "cas-push-" in (tmp_path / "listed").read_text()
+    assert views(local) == []
+
+
+def test_view_of_a_killed_exporter_is_swept_and_a_living_one_is_not(local):
+    with create_held_folder(local.common_dir, "cas-push-") as (folder, descriptor):
+        (folder / "packed-refs").write_text("x")
+        assert sweep_views(local) == []
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=(descriptor,)) as child:
+            os.set_inheritable(descriptor, False)
+            left = local.common_dir / "cas-push-left"
+            folder.rename(left)  # so that leaving the block does not remove it, as after a kill
+            assert sweep_views(local) == []
+            child.stdin.close()
+    assert views(local) == ["cas-push-left"]
+    assert sweep_views(local) == [left]
+    (local.common_dir / "cas-push-file").write_text("somebody's")
+    assert sweep_views(local) == []
 
 
 # ---- other transports -----------------------------------------------------------------------------------------------
