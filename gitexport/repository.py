@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from cas.config import ObjectFormat
 
 RefFormat = Literal["files", "reftable"]
-_PATTERN_COUNT: Final = 256  # ref names in one command line; more are picked from the whole list
+# Exact names in one command line: git looks up each, and then compares each ref found with each name asked for.
+_PATTERN_COUNT: Final = 1000
 _ANY_EXIT: Final = range(-64, 256)
 # A repository made for exports: whole objects need no delta search, and its owner decides when to repack.
 _EXPORT_CONFIG: Final = (
@@ -202,12 +203,11 @@ class GitRepository:
     def read_refs(self, names: Iterable[str]) -> dict[str, RefValue]:
         """Return those of the named refs that exist; exact names only, never a shorthand."""
         wanted = {check_ref_name(name) for name in names}
-        if not wanted:
-            return {}
-        patterns = wanted
-        if len(patterns) > _PATTERN_COUNT:  # git compares every ref with every pattern
-            patterns = {"/".join(name.split("/", 2)[:2]) for name in wanted}
-        return {name: value for name, value in self.list_refs(sorted(patterns)).items() if name in wanted}
+        found: dict[str, RefValue] = {}
+        ordered = sorted(wanted)
+        for first in range(0, len(ordered), _PATTERN_COUNT):
+            found |= self.list_refs(ordered[first : first + _PATTERN_COUNT])
+        return {name: value for name, value in found.items() if name in wanted}
 
     def checked_out_branches(self, among: Collection[str]) -> dict[str, Path]:
         """Return those of the given branches that some work tree has checked out, with its path; unborn ones too."""
