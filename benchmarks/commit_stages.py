@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.floor import Floor
 from benchmarks.runs import real_runs
+from benchmarks.stopwatch import Stopwatch
 from benchmarks.tables import Table, figure
 from cas import ArtifactStore, ArtifactStoreConfig, commit, intake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from benchmarks.plan import Plan
 
@@ -30,31 +31,6 @@ _EXTENT: Final = {"tiny": (8, 2), "quick": (120, 20), "full": (700, 100)}
 _PAGE_BYTES: Final = 4096
 _META_BYTES: Final = 120
 _FILE_PAGES: Final = 8192
-
-
-class _Stopwatch:
-    """Adds up the time spent in functions it was put around."""
-
-    def __init__(self) -> None:
-        self.took_s: dict[str, float] = {}
-
-    def around(self, name: str, owner: object, function_name: str) -> None:
-        """Put it around a function of a module, class or object."""
-        function: Callable[..., Any] = getattr(owner, function_name)
-
-        def timed(*arguments: Any, **named: Any) -> Any:
-            started_s = time.perf_counter()
-            try:
-                return function(*arguments, **named)
-            finally:
-                self.took_s[name] = self.took_s.get(name, 0.0) + time.perf_counter() - started_s
-
-        setattr(owner, function_name, timed)
-
-    def read(self) -> dict[str, float]:
-        """Return what was added up, and begin anew."""
-        took_s, self.took_s = self.took_s, {}
-        return took_s
 
 
 class _Disk:
@@ -88,10 +64,9 @@ def measure(plan: Plan) -> dict[str, Any]:
     runs_count, warm_count = _EXTENT[plan.size]
     runs = real_runs(runs_count, plan.data)
     folder = plan.fresh("stages")
-    watch = _Stopwatch()
+    watch = Stopwatch()
     disk, floor = _Disk(folder / "disk"), Floor(folder, 2 * sum(run.raw_bytes for run in runs))
     samples: list[dict[str, float]] = []
-    real_take_in, real_apply_all = intake.take_in, commit.apply_all
     try:
         with ArtifactStore(ArtifactStoreConfig(repo_path=folder)) as store:
             store.warm_up()
@@ -117,7 +92,7 @@ def measure(plan: Plan) -> dict[str, Any]:
                     flush_s = store.environment.last_flush_s
                     samples.append(_stages(took_s, parts, flush_s, floor_s, disk_s, pages_count))
     finally:
-        intake.take_in, commit.apply_all = real_take_in, real_apply_all
+        watch.restore()
         disk.close()
         floor.close()
     medians = {name: statistics.median(sample[name] for sample in samples) for name in samples[0]}

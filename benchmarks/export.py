@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import resource
-import shutil
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.charts import FLUSH_KEY, Bar, Bars
 from benchmarks.engines_git import create_repository, git
 from benchmarks.exporters import METHODS
-from benchmarks.filling import filled_store
+from benchmarks.filling import copy_store, filled_store
 from benchmarks.floor import copy_with_fsync
 from benchmarks.machine import peak_resident_bytes
 from benchmarks.runs import many_runs, real_runs
@@ -114,8 +113,8 @@ def _one(
     create_repository(repository, bare=True)
     create_repository(folder / "warm.git", bare=True)
     if kind.reads_store:
-        shutil.copytree(store_dir, folder / "store")  # an outbox that nobody has worked off
-        shutil.copytree(warm[0], folder / "warm")
+        copy_store(store_dir, folder / "store")  # an outbox that nobody has worked off
+        copy_store(warm[0], folder / "warm")
     first = functools.partial(kind.run, folder / "warm.git", folder / "warm", warm[1])
     # Orders that nobody reads would count as this process's memory.
     given = () if kind.reads_store else told

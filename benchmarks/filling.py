@@ -6,10 +6,13 @@ anything.
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.orders import orders_of
 from cas import ArtifactStore, ArtifactStoreConfig
+from cas.lmdbenv import DATA_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,3 +35,13 @@ def filled_store(folder: Path, runs: Sequence[StoredRun], **settings: Any) -> tu
             store.commit_artifacts(**run.as_call())
         paths = {run.correlation_id: {path.name: path for path in run.paths} for run in runs}
         return folder / ".cas", orders_of(store, paths)
+
+
+def copy_store(store_dir: Path, target: Path) -> None:
+    """Copy a closed store, and sync the copy: or its first transaction would pay for writing all of it."""
+    shutil.copytree(store_dir, target)
+    descriptor = os.open(target / DATA_FILE, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

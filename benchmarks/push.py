@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.engines_git import create_repository, git, require_git
-from benchmarks.filling import filled_store
+from benchmarks.filling import copy_store, filled_store
 from benchmarks.runs import real_runs
 from benchmarks.servers import git_daemon, http_server
 from benchmarks.tables import Table, figure
@@ -95,7 +95,7 @@ def _one(plan: Plan, transport: str, exported: Path, store_dir: Path, push: Any)
     folder = plan.fresh("push")
     create_repository(folder / "remote.git", bare=True)
     git(folder / "remote.git", "config", "http.receivepack", "true")
-    shutil.copytree(store_dir, folder / "store")
+    copy_store(store_dir, folder / "store")
     shutil.copytree(exported, folder / "repository.git")
     with _served(transport, folder) as url:
         git(folder / "repository.git", "remote", "add", "origin", url)

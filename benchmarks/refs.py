@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.engines_git import create_repository, git, require_git
-from benchmarks.filling import filled_store
+from benchmarks.filling import copy_store, filled_store
 from benchmarks.runs import real_runs
 from benchmarks.tables import Table, figure, megabytes
 from cas import ArtifactStore, ArtifactStoreConfig
@@ -195,7 +195,7 @@ def _exports(
         for size, source in targets.items():
             folder = plan.fresh("export")
             shutil.copytree(source, folder / "repository.git")
-            shutil.copytree(store_dir, folder / "store")
+            copy_store(store_dir, folder / "store")
             samples[size].append(_export(folder))
     # The first round imports what an export needs, and is not counted.
     medians = {size: _median(values[1:]) for size, values in samples.items()}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # What `make bench` measures, within a quarter of an hour in all.
 STANDARD: Final = (
     *("commit", "commit_stages", "bulk", "four_processes", "stored_bytes", "restore", "list_newest"),
-    *("export", "push", "beside", "signing", "signatures"),
+    *("export", "export_stages", "push", "beside", "signing", "signatures"),
     *("writers", "sizes", "scale", "upkeep", "codecs", "layouts", "browse"),
     *("metering", "secret_speed", "secret_quality"),
 )

@@ -23,7 +23,7 @@ from benchmarks.tables import Table, figure
 
 pytest.importorskip("backtesting", reason="the demo extra is not installed")
 
-NEED_GIT = {"beside", "bulk", "export", "list_newest", "push", "refs", "restore", "signing"}
+NEED_GIT = {"beside", "bulk", "export", "export_stages", "list_newest", "push", "refs", "restore", "signing"}
 
 
 @pytest.fixture(scope="module")
