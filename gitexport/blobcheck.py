@@ -6,7 +6,7 @@ writers can reuse pages, and nothing of the content is kept. This module must no
 Inflating and digesting run without the interpreter's lock, for some 40 µs a blob. Two threads that do nothing else get
 on well with each other. Beside a thread that runs Python code they hardly do: each blob asks for the lock twice, and
 both sides lose more by waiting for it than is won (measured: 20 ms in an export of 1,000 runs). So this is a step of
-its own, for which the caller leaves the processors alone.
+its own, for which the caller leaves the processors alone (docs/decisions.md, D21).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from cas import ArtifactStore, ArtifactStoreConfig, outbox
 from cas.lmdbenv import environment as environments
 from gitexport import Exporter, batch
 
+_RANDOM = re.compile(r"_?[0-9a-f]{16,}")
 _EVENTS = {"os.rename", "os.link", "os.remove", "os.mkdir", "open", "subprocess.Popen"}
 
 
@@ -30,10 +32,12 @@ class Countdown:
         self.folders = folders
         self.armed = False
 
-    def step(self):
+    def step(self, label):
         if not self.armed:
             return
         if self.left == 0:
+            self.armed = False
+            Path(self.folders[0], "killed-before.txt").write_text(label)
             os.kill(os.getpid(), signal.SIGKILL)
         self.left -= 1
 
@@ -44,13 +48,14 @@ class Countdown:
             return
         if event == "open" and not words[2] & os.O_CREAT:
             return
-        self.step()
+        name = "" if event == "subprocess.Popen" else f" {_RANDOM.sub('', Path(str(words[0])).name)}"
+        self.step(event + name)
 
     def wrap(self, owner, name):
         inner = getattr(owner, name)
 
         def counted(*words, **settings):
-            self.step()
+            self.step(name)
             return inner(*words, **settings)
 
         setattr(owner, name, counted)
@@ -79,7 +84,7 @@ def export(order):
     committing = environments.Environment.write
 
     def write(environment, *words, **settings):
-        countdown.step()
+        countdown.step("transaction")
         return committing(environment, *words, **settings)
 
     environments.Environment.write = write

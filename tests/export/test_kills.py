@@ -51,7 +51,11 @@ def killer():
             process.stdin.write(json.dumps(order) + "\n")
             answer = json.loads(process.stdout.readline())
             assert answer["code"] in {0, -9}, (place.path.parent / "killer-error.txt").read_text()
+            if answer["killed"]:
+                kill.moments.append((place.path.parent / "killed-before.txt").read_text())
             return answer["killed"]
+
+        kill.moments = []
 
         yield kill
         process.stdin.close()
@@ -95,6 +99,11 @@ def kill_everywhere(place, killer, make_runs, **settings):
         step += 1
 
 
+def follow_each_other(moments, *wanted):
+    """Tell whether some moments stand behind each other among all at which an export was killed."""
+    return any(moments[at : at + len(wanted)] == list(wanted) for at in range(len(moments)))
+
+
 def test_export_killed_at_every_step_ends_the_same(place, killer):
     def make_runs(step):
         shared = {"shared.csv": b"the same in every run\n", "own.csv": f"{step}\n".encode()}
@@ -106,6 +115,10 @@ def test_export_killed_at_every_step_ends_the_same(place, killer):
 
     steps = kill_everywhere(place, killer, make_runs)
     assert steps > 20
+    # Killed before and after the pack is renamed, its index, the refs, and before the receipts.
+    assert follow_each_other(killer.moments, "os.rename cas_pack", "os.rename cas_idx", "fsync")
+    assert follow_each_other(killer.moments, "fsync", "os.rename packed-refs.cas", "fsync")
+    assert killer.moments[-2:] == ["os.remove pack-.keep", "transaction"]
     place.assert_exported()
     assert max(object_counts(place).values()) == 1
 
@@ -151,6 +164,9 @@ def test_push_killed_at_every_step_ends_the_same(place, remote, killer):
 
     steps = kill_everywhere(place, killer, make_runs, push=True)
     assert steps > 20
+    # Killed after the receipts of the export, before and after git pushes.
+    assert follow_each_other(killer.moments, "transaction", "subprocess.Popen")
+    assert killer.moments[-3:] == ["open packed-refs", "subprocess.Popen", "transaction"]
     place.assert_exported()
     place.assert_exported(remote)
     assert {place.state(result)["export_state"] for result in place.promised.values()} == {"pushed"}

@@ -24,7 +24,10 @@ if git_version() < (2, 45):
         allow_module_level=True,
     )
 
-_LOOKS_INTO_FILES = {"test_export_onto_loose_refs_killed_at_every_step_ends_the_same"}
+_LOOKS_INTO_FILES = {
+    "test_export_killed_at_every_step_ends_the_same",  # in its place stands the one below
+    "test_export_onto_loose_refs_killed_at_every_step_ends_the_same",
+}
 for _module in (test_delivery, test_exporter, test_kills, test_obstacles, test_rollbacks, test_untouched):
     globals().update(
         {
@@ -38,3 +41,21 @@ for _module in (test_delivery, test_exporter, test_kills, test_obstacles, test_r
 @pytest.fixture
 def ref_format():
     return "reftable"
+
+
+def test_export_into_a_reftable_killed_at_every_step_ends_the_same(place, killer):
+    def make_runs(step):
+        shared = {"shared.csv": b"the same in every run\n", "own.csv": f"{step}\n".encode()}
+        return [place.commit(f"t{step}", f"a{step}", files=shared), place.commit(f"u{step % 3}", f"c{step}")]
+
+    assert test_kills.kill_everywhere(place, killer, make_runs) > 20
+    assert test_kills.follow_each_other(
+        killer.moments,
+        "open cas-refs.journal",
+        "fsync",
+        "fsync",
+        "subprocess.Popen",
+        "os.remove cas-refs.journal",
+    )
+    place.assert_exported()
+    assert max(test_kills.object_counts(place).values()) == 1
