@@ -1,18 +1,29 @@
-"""The processes of this machine, for tests that look for one that should be gone."""
+"""The processes of this machine, for tests that look for those that should be gone."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 from pathlib import Path
 
+_DYING_S = 10  # a killed process is gone within milliseconds, on a busy machine a little later
 
-def living_commands():
-    """Return the command line of every process that has not ended, its words joined by blanks."""
+
+def survivors(*marks):
+    """Return the command lines that hold one of the marks, of processes that do not end by themselves at once."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended meanwhile
-            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            state = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-            if words and state != "Z":
-                found.append(words.strip())
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            if any(mark in command for mark in marks) and not _ends(int(folder.name)):
+                found.append(command)
     return found
+
+
+def _ends(process_id):
+    descriptor = os.pidfd_open(process_id)
+    try:
+        return bool(select.select([descriptor], [], [], _DYING_S)[0])
+    finally:
+        os.close(descriptor)

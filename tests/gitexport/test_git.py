@@ -22,7 +22,7 @@ from gitexport.git import MINIMUM_VERSION, GitOptions, git_version, mask_credent
 from gitexport.refvalues import RefChange, RefValue, check_oid, check_ref_name
 from gitexport.repository import GitRepository
 from gitexport.transfer import push_once
-from tests.gitexport.processes import living_commands
+from tests.gitexport.processes import survivors
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
@@ -138,7 +138,7 @@ def test_command_out_of_time_is_killed_with_its_children(tmp_path):
         run_git(["-c", f"alias.hang={script}", "hang"], cwd=tmp_path, options=GitOptions(), timeout_s=0.5)
     assert caught.value.kind == "git_timeout"
     assert caught.value.retryable
-    assert not [line for line in living_commands() if str(marker) in line or "sleep 1077" in line]
+    assert survivors(str(marker), "sleep 1077") == []
 
 
 def test_missing_git_is_reported_as_missing(tmp_path):
@@ -599,4 +599,4 @@ except KeyboardInterrupt:
         timeout=30,
     )
     assert done.returncode == 7
-    assert not [line for line in living_commands() if f"up >{tmp_path}" in line]
+    assert survivors(f"up >{tmp_path}") == []

@@ -18,7 +18,7 @@ from gitexport.push import HTTP_MAX_REFS, GroupOutcome, PushState, RefGroup, pus
 from gitexport.refs import RefChange, update_refs
 from gitexport.repository import GitRepository
 from gitexport.transfer import sweep_views
-from tests.gitexport.processes import living_commands
+from tests.gitexport.processes import survivors
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -365,7 +365,7 @@ def test_remote_that_hangs_is_killed_with_all_its_children(local, remote, tmp_pa
     report = run(local, remote, make_groups(local, 1), clock, timeout_s=0.6, deadline_s=0)
     assert states(report) == {0: RETRY}
     assert "killed" in report.outcomes[0].reason
-    assert not [line for line in living_commands() if "sleep 1234.5" in line or str(remote.path) in line]
+    assert survivors("sleep 1234.5", str(remote.path)) == []
     assert held(remote) == {}
 
 
