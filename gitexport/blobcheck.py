@@ -46,7 +46,7 @@ def check_blobs(environment: Environment, wanted: Iterable[Blob]) -> None:
         IntegrityError: A blob is missing or damaged; ``subject`` is its digest.
         StorageError: The disk refused.
     """
-    tasks = list(_tasks(wanted))
+    tasks = list(grouped(wanted, _TASK_BYTES, _TASK_BLOBS))
     threads = min(_MAX_THREADS, os.cpu_count() or 1, len(tasks))
     if threads <= 1:
         for task in tasks:
@@ -75,14 +75,15 @@ def _check(environment: Environment, task: Sequence[Blob]) -> None:
                 raise blobs.damaged(blob)
 
 
-def _tasks(wanted: Iterable[Blob]) -> Iterator[list[Blob]]:
-    task: list[Blob] = []
+def grouped(wanted: Iterable[Blob], limit_bytes: int, limit_count: int) -> Iterator[list[Blob]]:
+    """Yield blobs in groups, each for one snapshot: of so many, or as many as reach so many stored bytes."""
+    group: list[Blob] = []
     size_bytes = 0
     for blob in wanted:
-        task.append(blob)
+        group.append(blob)
         size_bytes += blob.stored_bytes
-        if size_bytes >= _TASK_BYTES or len(task) >= _TASK_BLOBS:
-            yield task
-            task, size_bytes = [], 0
-    if task:
-        yield task
+        if size_bytes >= limit_bytes or len(group) >= limit_count:
+            yield group
+            group, size_bytes = [], 0
+    if group:
+        yield group

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from cas import blobs
 from cas.objects import pack_entry_header
+from gitexport.blobcheck import grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from cas.blobs import Blob
     from cas.lmdbenv import Environment
@@ -44,7 +45,8 @@ def copy_blobs(
         IntegrityError: A blob is missing or damaged; ``subject`` is its digest or its oid.
         StorageError: The disk refused.
     """
-    for group in _grouped((blob for blob in wanted if blob.part_count == 1), _SNAPSHOT_BYTES):
+    small = (blob for blob in wanted if blob.part_count == 1)
+    for group in grouped(small, _SNAPSHOT_BYTES, ROWS_PER_RELEASE):
         with environment.read() as transaction:
             for blob, stream in blobs.iter_whole_streams(transaction, group):
                 pack.add_entry(blob.oid, blob.crc32, pack_entry_header("blob", blob.size_bytes), stream)
@@ -52,19 +54,6 @@ def copy_blobs(
     for blob in wanted:
         if blob.part_count > 1:
             _copy_large(environment, pack, blob, check)
-
-
-def _grouped(wanted: Iterable[Blob], limit_bytes: int) -> Iterator[list[Blob]]:
-    group: list[Blob] = []
-    size_bytes = 0
-    for blob in wanted:
-        group.append(blob)
-        size_bytes += blob.stored_bytes
-        if size_bytes >= limit_bytes or len(group) >= ROWS_PER_RELEASE:
-            yield group
-            group, size_bytes = [], 0
-    if group:
-        yield group
 
 
 def _copy_large(environment: Environment, pack: PackWriter, blob: Blob, check: CheckLevel) -> None:

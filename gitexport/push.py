@@ -14,7 +14,6 @@ says nothing of the single run.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
 import random
@@ -27,7 +26,7 @@ from gitexport.git import mask_credentials
 from gitexport.transfer import RefAnswer, push_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gitexport.repository import GitRepository
     from gitexport.transfer import PushAnswer
@@ -336,26 +335,25 @@ class _Pushing(Generic[K]):
         self, refused: Sequence[tuple[RefGroup[K], list[str]]], answer: PushAnswer
     ) -> list[list[RefGroup[K]]]:
         """Go on with groups that were named: refused for good, unless the remote went on from what they hold."""
-        ahead: list[RefGroup[K]] = []
+        ahead: list[tuple[RefGroup[K], str]] = []
         for group, reasons in refused:
-            if all(_NOT_BEHIND.search(reason) for reason in reasons):
-                ahead.append(group)
+            reason = _explained(reasons[0], answer.text)
+            if all(_NOT_BEHIND.search(each) for each in reasons):
+                ahead.append((group, reason))
             else:
-                self._settle([group], PushState.REJECTED, _explained(reasons[0], answer.text))
-        present: Mapping[str, str] = {}
-        if ahead:
-            with contextlib.suppress(
-                GitCommandFailedError
-            ):  # then nothing can be told of it, and it is refused
-                present = self.repo.list_remote_refs(self.url, timeout_s=self.timeout_s)
+                self._settle([group], PushState.REJECTED, reason)
+        if not ahead:
+            return []
+        try:
+            present = self.repo.list_remote_refs(self.url, timeout_s=self.timeout_s)
+        except GitCommandFailedError as error:
+            self._settle([group for group, _ in ahead], PushState.RETRY, error.message)
+            return []
         following: list[list[RefGroup[K]]] = []
-        for group in ahead:
-            left = tuple(
-                (name, oid) for name, oid in group.refs if not self._holds(present.get(name), name, oid)
-            )
-            if len(left) == len(group.refs) or any(name.startswith("refs/heads/") for name, _ in left):
-                reason = next(reasons[0] for other, reasons in refused if other is group)
-                self._settle([group], PushState.REJECTED, _explained(reason, answer.text))
+        for group, reason in ahead:
+            left = tuple(ref for ref in group.refs if not self._holds(present.get(ref[0]), *ref))
+            if any(name.startswith("refs/heads/") for name, _ in left):
+                self._settle([group], PushState.REJECTED, reason)
             elif left:  # its tags
                 following.append([dataclasses.replace(group, refs=left)])
             else:

@@ -468,6 +468,21 @@ def test_http_takes_groups_and_refuses_one(local, remote, web):
     assert held(remote) == refs_of(groups[:2] + groups[3:])
 
 
+def test_branch_that_is_ahead_at_a_remote_that_cannot_be_asked_is_tried_later(local, remote, web):
+    groups = make_groups(local, 2)
+    run(local, remote, groups)
+    name, oid = groups[0].refs[0]
+    ahead = git(remote.path, "commit-tree", git(remote.path, "mktree"), "-p", oid, stdin="later")
+    git(remote.path, "update-ref", name, ahead)
+    git(remote.path, "config", "http.uploadpack", "false")  # pushes are answered, questions are not
+    assert states(run(local, web.url("remote.git"), groups)) == {0: RETRY, 1: PUSHED}
+    git(remote.path, "config", "http.uploadpack", "true")
+    assert states(run(local, web.url("remote.git"), groups)) == {0: REJECTED, 1: PUSHED}
+    git(local.path, "fetch", "--quiet", str(remote.path), name)
+    assert states(run(local, web.url("remote.git"), groups)) == {0: PUSHED, 1: PUSHED}
+    assert held(remote)[name] == ahead
+
+
 def test_http_push_of_many_refs_is_cut_smaller(local, remote, web):
     oid = make_groups(local, 1)[0].refs[0][1]
     groups = [RefGroup(number, ((f"refs/tags/t{number}", oid),)) for number in range(HTTP_MAX_REFS + 1)]

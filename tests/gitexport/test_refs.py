@@ -486,12 +486,13 @@ def quick_commit(repo, parent, number):
     return oid
 
 
-def test_increments_by_git_and_by_us_are_never_lost(repo):
+def contend(repo, moves_count):
+    """Move two branches again and again while git moves and packs them as well; nothing may be lost."""
     start = commit(repo.path, "start")
     names = ["refs/heads/shared/a", "refs/heads/shared/b"]
     update_refs(repo, [RefChange(name, None, start) for name in names])
     with Contest(repo, names) as contest:
-        for number in range(120):
+        for number in range(moves_count):
             name = names[number % 2]
             old = read_refs(repo, names)[name]
             new = quick_commit(repo, old, number)
@@ -503,6 +504,10 @@ def test_increments_by_git_and_by_us_are_never_lost(repo):
     assert contest.moved["ours"]
     assert repo.fsck_strict() == ()
     assert leftovers(repo) == []
+
+
+def test_increments_by_git_and_by_us_are_never_lost(repo):
+    contend(repo, 120)
 
 
 # ---- kills and leftovers --------------------------------------------------------------------------------------------

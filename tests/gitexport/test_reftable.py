@@ -5,7 +5,6 @@ git has reftable since 2.45; with an older one this module is skipped.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 
@@ -16,17 +15,7 @@ from gitexport.git import GitOptions, git_version
 from gitexport.reflocks import JOURNAL_NAME
 from gitexport.refs import RefChange, read_refs, sweep_ref_leftovers, update_refs
 from gitexport.repository import GitRepository
-from tests.gitexport.test_refs import (
-    BRANCH,
-    CLEAN,
-    Contest,
-    commit,
-    git,
-    leftovers,
-    quick_commit,
-    tag,
-    values,
-)
+from tests.gitexport.test_refs import BRANCH, CLEAN, commit, contend, git, leftovers, tag, values
 
 if git_version() < (2, 45):
     pytest.skip(
@@ -207,19 +196,4 @@ def test_git_that_runs_out_of_time_leaves_nothing_that_is_taken_for_done(repo, l
 
 
 def test_increments_by_git_and_by_us_are_never_lost(repo):
-    start = commit(repo.path, "start")
-    names = ["refs/heads/shared/a", "refs/heads/shared/b"]
-    update_refs(repo, [RefChange(name, None, start) for name in names])
-    with Contest(repo, names) as contest:
-        for number in range(40):
-            name = names[number % 2]
-            old = read_refs(repo, names)[name]
-            new = quick_commit(repo, old, number)
-            with contextlib.suppress(ConflictError, GitCommandFailedError):
-                update_refs(repo, [RefChange(name, old, new)])
-                contest.moved["ours"].append((name, new))
-    assert contest.lost() == []
-    assert contest.moved["git"]
-    assert contest.moved["ours"]
-    assert repo.fsck_strict() == ()
-    assert leftovers(repo) == []
+    contend(repo, 40)
