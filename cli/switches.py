@@ -58,6 +58,19 @@ def _set_options(ctx: typer.Context, value: list[str] | None) -> None:
         ctx.ensure_object(Session).flags[key] = (text, f"-o {key}")
 
 
+_LOCK_WAIT: Final[Any] = typer.Option(
+    "--lock-wait",
+    "--wait",
+    metavar="TIME",
+    parser=parse_duration,
+    callback=_set_lock_wait,
+    expose_value=False,
+    show_default=False,
+    help="How long to wait for another process at work on this store.  "
+    "[default: setting open_timeout to open it, else 0s]",
+)
+
+
 def _switches(
     as_json: Annotated[
         bool,
@@ -76,17 +89,7 @@ def _switches(
     ] = False,
     lock_wait: Annotated[
         float | None,
-        typer.Option(
-            "--lock-wait",
-            "--wait",
-            metavar="TIME",
-            parser=parse_duration,
-            callback=_set_lock_wait,
-            expose_value=False,
-            show_default=False,
-            help="How long to wait for another process at work on this store.  "
-            "[default: setting open_timeout to open it, else 0s]",
-        ),
+        _LOCK_WAIT,
     ] = None,
     repo: Annotated[
         str | None,
