@@ -46,7 +46,7 @@ def measure(plan: Plan) -> dict[str, Any]:
     for name in _SETS[plan.size]:
         module = importlib.import_module(f"tests.secrets.blind.set_{name}")
         title = f"{'unseen' if name in REPORTED else 'blind'} {name.upper()}"
-        sets[title] = make(module.WITH, module.WITHOUT, seed=f"report/{name}", draws=DRAWS)
+        sets[title] = make(module.WITH, module.WITHOUT, seed=f"report/{name}", draws=DRAWS[name])
     scanners, skipped = _available()
     return {
         "parameters": {

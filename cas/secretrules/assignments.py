@@ -32,8 +32,8 @@ KIND_RULES: Final[dict[str, tuple[str, str]]] = {
 _TAIL = rb"[A-Za-z0-9_\-.]*"
 # Which word stands before "key" is judged later; a blank between the two needs one of the commonest.
 KEYWORD: Final = (
-    rb"(?:(?:pass(?:w(?:or)?d|phrase|code|wort|w)|psswd|pswd|pwd|pw|mpin|secret|cred(?:s|ential)|mnemonic|phrase|bearer|_private"
-    rb"|[a-z0-9_\-.] ?key|[a-z]_(?:pk|auth))" + _TAIL + rb"|pass(?:[_\-.0-9]" + _TAIL + rb")?"
+    rb"(?:(?:pass(?:w(?:or)?d|phrase|code|wort|w)|psswd|pswd|pwd|pw|psk|mpin|secret|cred(?:s|ential)|mnemonic|phrase|bearer|_private"
+    rb"|[a-z0-9_\-.] ?key|[a-z][_\-](?:pk|auth))" + _TAIL + rb"|pass(?:[_\-.0-9]" + _TAIL + rb")?"
     # The word that ordinary logs are full of, as in tokens and token_count: the engine must lose interest at
     # once.
     rb"|token(?:value|str|string|[0-9]+)?(?:[_\-.](?:[abd-z0-9]|c[a-np-z]|co[a-tv-z])[a-z0-9]*(?:[_\-.][a-z0-9]+)?)?)"
@@ -43,15 +43,30 @@ _VALUE = (
     rb"(?:[^\s\"'`0-9][^\s\"'`]{5}|[0-9]{1,5}[^\s\"'`0-9.,}\])][^\s\"'`]{2}|[0-9]{6}[^\s\"'`,}\])]"
     rb"|\"[^\s\"'`][^\"\r\n]{5}|'[^\s\"'`][^'\r\n]{5}|`[^\s\"'`][^`\r\n]{5})"
 )
-_OPEN = rb"(?:[A-Za-z_.:]+\(\s*|[>|][+-]?\s+|convertto-securestring\s+(?:-string\s+)?)?[bruf]{0,2}[\"'`\\]*"
-_CLOSE = rb"[\"'`\\\])}*]*"
+# A call around the value, with other arguments before it; YAML's block, anchor and tag.
+_OPEN = (
+    rb"(?:(?:[A-Za-z_.:]+\(\s*(?:[^()\n\"']*=\s*)?){1,2}|[>|][+-]?\s+|[&!][A-Za-z0-9_!\-]+\s+"
+    rb"|convertto-securestring\s+(?:-string\s+)?)?[bruf@$]{0,2}[\"'`\\]*"
+)
+_CLOSE = rb"[\"'`\\\])}*\[]*"
+# C#'s accessors of a property stand between the name and what it begins with.
 _SEPARATED = (
-    _CLOSE + rb"[\s|?]*(?:or|[:=,<>(!\-?|]+)[\s\[{(*\\]*(?:[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]*=\s*)?"
+    _CLOSE
+    + rb"(?:\s*\{\s*get;[^}\n]*\})?[\s|?]*(?:or|[:=,<>(!\-?|{]+)[\s\[{(*\\]*"
+    + rb"(?:[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]*=\s*)?"
 )
+# A name that is a value itself, and its value under a name of its own, nearby.
 _NAME_VALUE = (
-    rb"(?:" + _CLOSE + rb"[\s,;{]+[\"'`\\]*(?:value|string|default)[\"'`\\]*\s*[:=>]\s*"
-    rb"|</(?:key|name|td|th|dt)>\s*<(?:string|value|td|dd)>\s*)"
+    rb"(?:"
+    + _CLOSE
+    + rb"[\s,;:={\[]+[\"'`\\]*(?:value|string|default|content)[\"'`\\]*\s*[:=>]\s*"
+    + rb"|[\"'](?:\s*\{|,|\s)[^(){}\[\]<>]*[^a-z0-9_](?:value|default)[\"']?\s*[:=]\s*"
+    + rb"|>\s*<(?:value|string|plaintext)>\s*"
+    + rb"|</(?:key|name|td|th|dt)>\s*<(?:string|value|td|dd)>\s*)"
 )
+# ``user, password = "desk", "..."``, and a default behind a condition.
+_TARGETS = rb"(?:\s*,\s*[A-Za-z_.]+)*\s*=\s*[\"'][^\"'\n]+[\"']\s*,\s*[\"']"
+_ELSE = rb"\s*=[^\n]+\selse\s+[bruf]?[\"'][^\"'\n]{6}"
 _SAID = rb"\s+(?:(?:is|was)(?:\s(?:now|still|(?:re)?set\sto|changed\sto))?\s*[:=]?\s+|`)"
 _PLAIN = rb"[ \t]+[^\s0-9]*[0-9]"
 _LABEL = rb"[ ,][a-z ,()'\-]*:[ \t]+[\"'`]?[^\s\"'`]{8}"
@@ -61,7 +76,6 @@ _PACKED = (
     rb"(?:\x94\x8c[\x00-\xff]|\x94X[\x00-\xff]{4}|\xd9[\x00-\xff]|\xda[\x00-\xff]{2}|[\xa0-\xbf]|\x00[\x00-\xff]\x00\x00\x00)"
     rb"[!-~]{16}"
 )
-_BLANK = rb"\s+"
 
 ASSIGNMENT_GUARD: Final = (
     KEYWORD
@@ -82,6 +96,10 @@ ASSIGNMENT_GUARD: Final = (
     + _BELOW
     + rb"|"
     + _PACKED
+    + rb"|"
+    + _TARGETS
+    + rb"|"
+    + _ELSE
     + rb")"
 )
 # The name "key" alone says little, so here the value has to.
@@ -92,13 +110,14 @@ _TITLE = (
     rb"[a-z0-9_ \-.]*(?:pass(?:wor[dt]|wd|phrase)|pwd?|secret|token|key|credential|mnemonic)[a-z0-9_ \-.]*"
 )
 TABLE_GUARD: Final = rb"(?:[,;\t|][ \"*`]*" + _TITLE + rb"[\"*` ]*[,;\t|\r\n]|" + _TITLE + rb"[\"]?[,;\t])"
-OPTION_GUARD: Final = rb"--[a-z0-9\-]*" + KEYWORD + _BLANK + rb"[\"'`\\]*" + _VALUE
+OPTION_GUARD: Final = rb"--[a-z0-9\-]*" + KEYWORD + rb"[\"']?\s+(?:-\s+)?[\"'`\\]*" + _VALUE
 
 ASSIGNMENT_LITERALS: Final = (
     b"pass",
     b"pswd",
     b"psswd",
     b"pw",
+    b"psk",
     b"mpin",
     b"secret",
     b"cred",
@@ -110,6 +129,7 @@ ASSIGNMENT_LITERALS: Final = (
     b"token",
     b"_pk",
     b"_auth",
+    b"-auth",
 )
 ASSIGNMENTS: Final[tuple[Rule, ...]] = (
     Rule(
@@ -147,7 +167,7 @@ TABLES: Final[tuple[Rule, ...]] = (
         pattern=b"",
         check="insert",
         rank=15,
-        guard=_TITLE + rb"[`\"\]]?\s*(?:,[a-z0-9_ ,`\"\[\]\r\n]*)?\)\s*values\s*\(",
+        guard=_TITLE + rb"[`\"\]]?\s*(?:,[a-z0-9_ ,`\"\[\]\r\n]*)?\)\s*(?:values\s*\(|from\s+stdin)",
         literals=(b"pass", b"pw", b"secret", b"token", b"key", b"credential", b"mnemonic"),
     ),
     Rule(

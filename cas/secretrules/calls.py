@@ -19,13 +19,13 @@ CALLS: Final[tuple[Rule, ...]] = (
     Rule(
         id="signing-key",
         description="key handed to a signing or encrypting function",
-        pattern=rb"(?i:hmac\.(?:new|digest|hmac)|fernet|aesgcm|chacha20poly1305)\(\s{0,40}(?:key\s{0,3}=\s{0,3})?"
+        pattern=rb"(?i:hmac\.(?:new|digest|hmac)|fernet|aesgcm|chacha20poly1305)\(\s{0,40}(?:key\s{0,3}=\s{0,3})?(?:[A-Za-z0-9_.]{1,40}\(\s{0,8})?"
         + _OPEN
         + rb"(?P<v>[^\"'\s\\]{16,128})"
         + _CLOSE,
         check="strong",
         rank=30,
-        guard=rb"(?:hmac\.(?:new|digest|hmac)|fernet|aesgcm|chacha20poly1305)\(\s*(?:key\s*=\s*)?"
+        guard=rb"(?:hmac\.(?:new|digest|hmac)|fernet|aesgcm|chacha20poly1305)\(\s*(?:key\s*=\s*)?(?:[a-z0-9_.]+\(\s*)?"
         + _OPEN_GUARD
         + rb"[^\"'\s\\]{16}",
         literals=(b"hmac.", b"fernet(", b"aesgcm(", b"chacha20poly1305("),
@@ -77,13 +77,54 @@ CALLS: Final[tuple[Rule, ...]] = (
         literals=(b"session", b"login", b"log_in", b"signin", b"sign_in", b"auth", b"credentials"),
     ),
     Rule(
+        id="connect-password",
+        description="password handed to a connection by its place",
+        pattern=rb"(?i:connect(?:ion)?|open_connection|getconnection)\(\s{0,8}(?:(?:"
+        + _OPEN
+        + rb"[^\"'\n\\]{1,128}"
+        + _CLOSE
+        + rb"|\d{1,5})\s{0,3},\s{0,8}){2,3}"
+        + _OPEN
+        + rb"(?P<v>[^\"'\n\\]{6,128})"
+        + _CLOSE,
+        check="login",
+        rank=28,
+        guard=rb"(?:connect(?:ion)?|open_connection|getconnection)\(\s*(?:(?:"
+        + _OPEN_GUARD
+        + rb"[^\"'\n\\]+\\*[\"']|[0-9]+)\s*,\s*){2,3}"
+        + _OPEN_GUARD
+        + rb"[^\"'\n\\]{6}",
+        literals=(b"connect(", b"connection("),
+    ),
+    Rule(
+        id="set-password",
+        description="password handed to a function that sets it",
+        pattern=rb"(?i:set_?(?:password|passphrase|secret)(?:_?string)?)\(\s{0,8}(?:"
+        + _OPEN
+        + rb"[^\"'\n\\]{1,128}"
+        + _CLOSE
+        + rb"\s{0,3},\s{0,8}){0,2}"
+        + _OPEN
+        + rb"(?P<v>[^\"'\n\\]{6,128})"
+        + _CLOSE
+        + rb"\s{0,8}\)",
+        check="directive",
+        rank=28,
+        guard=rb"set_?(?:password|passphrase|secret)(?:_?string)?\(\s*(?:"
+        + _OPEN_GUARD
+        + rb"[^\"'\n\\]+\\*[\"']\s*,\s*){0,2}"
+        + _OPEN_GUARD
+        + rb"[^\"'\n\\]{6}",
+        literals=(b"setpass", b"set_pass", b"setsecret", b"set_secret"),
+    ),
+    Rule(
         id="session-cookie",
         description="session in a cookie",
         pattern=rb"(?i:session|sess|sid|auth|token)[A-Za-z0-9_.-]{0,16}\\{0,3}[\"']?\s{0,3}[=:]\s{0,3}\\{0,3}[\"']?"
         rb"(?P<v>[A-Za-z0-9%._~+/-]{20,512})",
         check="strong",
         rank=12,
-        guard=rb"cookies?[\"'\\]*\s*[:=,][^\n]*(?:session|sess|sid|auth|token)[a-z0-9_.\-]*\\*[\"']?\s*[=:]\s*\\*[\"']?"
+        guard=rb"(?:cookies?[\"'\\]*\s*[:=,]|curl[^\n]*\s-b\s)[^\n]*(?:session|sess|sid|auth|token)[a-z0-9_.\-]*\\*[\"']?\s*[=:]\s*\\*[\"']?"
         rb"[a-z0-9%._~+/\-]{20}",
         literals=(b"session", b"sess", b"sid", b"auth", b"token"),
     ),

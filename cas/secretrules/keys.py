@@ -67,6 +67,34 @@ KEYS: Final[tuple[Rule, ...]] = (
         literals=(b"://",),
     ),
     Rule(
+        id="url-token",
+        description="token in front of an address's host",
+        pattern=rb"://(?P<v>[A-Za-z0-9_.-]{20,255})@[A-Za-z0-9]",
+        check="url-token",
+        rank=58,
+        guard=rb"://[a-z0-9_.\-]{20,255}@",
+        literals=(b"://",),
+    ),
+    Rule(
+        id="jwk-private-key",
+        description="private key as a JSON web key",
+        pattern=rb"\\{0,3}\"kty\\{0,3}\"[^{}]{1,3000}?[\",{\s]d\\{0,3}\"\s{0,4}:\s{0,4}\\{0,3}\"(?P<v>[A-Za-z0-9_-]{40,700})\\{0,3}\"",
+        check="strong",
+        rank=85,
+        guard=rb"\"kty\\*\"\s*:",
+        literals=(b'"kty',),
+    ),
+    Rule(
+        id="der-private-key",
+        description="private key in base64 without its header",
+        pattern=START
+        + rb"(?P<v>(?:MII[CEJ][A-Za-z0-9+/]{2}IBADANBgkqhkiG9w0BAQEFAASC|MII[CEJ][A-Za-z0-9+/]{2}IBAAKCAQ"
+        rb"|MHcCAQEEI|MIGHAgEAMBMGByqGSM49|MC4CAQAwBQYDK2Vw"
+        rb"|b3BlbnNzaC1rZXktdjEAAAAA)[A-Za-z0-9+/=]{30,3600})",
+        check="der",
+        rank=88,
+    ),
+    Rule(
         id="bearer-token",
         description="bearer token in a header",
         pattern=rb"(?i:bearer)(?:\s{1,3}|%20|\+)(?P<v>[A-Za-z0-9._~+/=:-]{16,2000})",
@@ -97,11 +125,12 @@ KEYS: Final[tuple[Rule, ...]] = (
     Rule(
         id="directive-password",
         description="password in a directive of a settings file",
-        pattern=rb"(?:requirepass|masterauth|bind_password|bindpw)[ \t]{1,8}[\"']?(?P<v>[^\s\"'`]{6,128})",
+        pattern=rb"(?:requirepass|masterauth|bind_password|bindpw|r[ow]community6?)[ \t]{1,8}"
+        rb"[\"']?(?P<v>[^\s\"'`]{6,128})",
         check="directive",
         rank=30,
-        guard=rb"(?:requirepass|masterauth|bind_password|bindpw)[ \t]+[\"']?[^\s\"'`]{6}",
-        literals=(b"requirepass", b"masterauth", b"bind_password", b"bindpw"),
+        guard=rb"(?:requirepass|masterauth|bind_password|bindpw|r[ow]community6?)[ \t]+[\"']?[^\s\"'`]{6}",
+        literals=(b"requirepass", b"masterauth", b"bind_password", b"bindpw", b"rocommunity", b"rwcommunity"),
     ),
     Rule(
         id="node-address-key",
@@ -164,11 +193,11 @@ KEYS: Final[tuple[Rule, ...]] = (
     Rule(
         id="command-user-password",
         description="user and password on a command line",
-        pattern=rb"-u(?:ser)?(?:\s{1,3}|=)[\"']?[A-Za-z0-9._@\\-]{1,64}:(?P<v>[^\s\"'`]{4,128})",
+        pattern=rb"-(?:u(?:ser)?|a(?:uth)?)[\s=]{0,3}[\"']?[A-Za-z0-9._@\\-]{1,64}:(?P<v>[^\s\"'`]{4,128})",
         check="command",
         rank=30,
-        guard=rb"\s-{1,2}(?:proxy-)?u(?:ser)?[\s=]{1,3}[\"']?[A-Za-z0-9._@\\-]{1,64}:[^\s\"'`]{4}",
-        literals=(b"-u",),
+        guard=rb"\s-{1,2}(?:proxy-)?(?:u(?:ser)?|a(?:uth)?)[\s=]{0,3}[\"']?[A-Za-z0-9._@\\-]{1,64}:[^\s\"'`]{4}",
+        literals=(b"-u", b"-a"),
     ),
     Rule(
         id="command-password",
@@ -211,10 +240,10 @@ KEYS: Final[tuple[Rule, ...]] = (
         description="token in an authorization header",
         pattern=rb"(?i:authorization)[\"'\]]{0,3}\s{0,3}[:=,]\s{0,3}[bf]?[\"']?"
         # "Basic" has a rule of its own, which decodes it.
-        rb"(?!(?i:basic)\s)[A-Za-z]{3,12}\s{1,3}(?P<v>[A-Za-z0-9._~+/=:-]{16,2000})",
+        rb"(?!(?i:basic)\s)(?:[A-Za-z]{3,12}\s{1,3})?(?P<v>[A-Za-z0-9._~+/=:-]{16,2000})",
         check="strong",
         rank=35,
-        guard=rb"authorization[\"'\]]*\s*[:=,]\s*[bf]?[\"']?[a-z]{3,12}\s+[a-z0-9._~+/=:-]{16}",
+        guard=rb"authorization[\"'\]]*\s*[:=,]\s*[bf]?[\"']?(?:[a-z]{3,12}\s+)?[a-z0-9._~+/=:-]{16}",
         literals=(b"authorization",),
     ),
     Rule(
@@ -229,10 +258,10 @@ KEYS: Final[tuple[Rule, ...]] = (
     Rule(
         id="sql-password",
         description="password in an SQL statement",
-        pattern=rb"(?i:identified\s{1,3}by|with\s{1,3}(?:encrypted\s{1,3})?password|set\s{1,3}password(?:\s{1,3}for\s{1,3}\S{1,64}\s{0,3}=\s{0,3})?)\s{0,3}(?P<q>[\"'])(?P<v>[^\"'\n]{4,128})(?P=q)",
+        pattern=rb"(?i:(?:create|alter)\s{1,3}(?:user|role|login|group)\b[^;\n]{1,160}?\bpassword\s{0,3}=?|identified\s{1,3}(?:with\s{1,3}[a-z0-9_'\"]{1,40}\s{1,3})?(?:by|as)|with\s{1,3}(?:encrypted\s{1,3})?password|set\s{1,3}password(?:\s{1,3}for\s{1,3}\S{1,64}\s{0,3}=\s{0,3})?)\s{0,3}(?P<q>[\"'])(?P<v>[^\"'\n]{4,128})(?P=q)",
         check="password",
         rank=30,
-        guard=rb"(?:identified\s{1,3}by|with\s{1,3}(?:encrypted\s{1,3})?password|set\s{1,3}password(?:\s{1,3}for\s{1,3}\S+\s{0,3}=\s{0,3})?)\s{0,3}[\"'][^\"'\n]{4}",
-        literals=(b"identified", b"with", b"set"),
+        guard=rb"(?:(?:create|alter)\s{1,3}(?:user|role|login|group)\s[^;\n]+\spassword\s{0,3}=?|identified\s{1,3}(?:with\s{1,3}[a-z0-9_'\"]{1,40}\s{1,3})?(?:by|as)|with\s{1,3}(?:encrypted\s{1,3})?password|set\s{1,3}password(?:\s{1,3}for\s{1,3}\S+\s{0,3}=\s{0,3})?)\s{0,3}[\"'][^\"'\n]{4}",
+        literals=(b"identified", b"with", b"set", b"create", b"alter"),
     ),
 )

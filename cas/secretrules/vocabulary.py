@@ -32,10 +32,10 @@ SERVICES: Final = _words(
 
 # Those whose bare name is used for the key itself, as in ``FINNHUB=<key>``.
 KEYED_SERVICES: Final = _words(
-    "alchemy alpaca alphavantage anthropic binance bitfinex bitget bitmex bitstamp bybit coinapi coinbase coingecko "
-    "coinglass coinmarketcap cryptocompare databento deepseek deribit eodhd etherscan finnhub glassnode groq "
-    "huggingface iexcloud infura intrinio kraken kucoin marketstack newsapi oanda openai polygon quandl quiknode "
-    "telegram tiingo tradier twelvedata unusualwhales"
+    "alchemy alpaca alpha_vantage alphavantage anthropic binance bitfinex bitget bitmex bitstamp bybit coinapi "
+    "coinbase coingecko coinglass coinmarketcap cryptocompare databento deepseek deribit eodhd etherscan finnhub "
+    "glassnode groq huggingface iexcloud infura intrinio kraken kucoin marketstack news_api newsapi oanda openai "
+    "polygon quandl quiknode telegram tiingo tradier twelve_data twelvedata unusual_whales unusualwhales"
 )
 
 # Words before "key" that make it one that opens something.
@@ -68,7 +68,7 @@ KEY_OF_SOMETHING: Final = _words(
 LISTED_KEY_LEADS: Final = _words("api secret access private auth")
 
 PASSWORD_WORDS: Final = _words(
-    "password passwords passwd pwd passphrase passcode passwort psswd passw pswd pw mpin"
+    "password passwords passwd pwd passphrase passcode passwort psswd passw pswd pw psk mpin"
 )
 SECRET_WORDS: Final = _words("secret secrets")
 TOKEN_WORDS: Final = _words("token tokens")
@@ -76,7 +76,7 @@ OTHER_WORDS: Final = _words("credential credentials creds cred mnemonic")
 
 # Before "pass" alone, which also means a test that succeeded.
 PASS_LEADS: Final = _words(
-    "admin api archive auth account app bind broker cert client database db elastic email ftp gateway http "
+    "admin api archive auth account app become bind broker cert client database db elastic email ftp gateway http "
     "ibkr imap influx jdbc keystore ldap login mail mariadb mongo mongodb mysql oracle p12 pfx pg pgsql "
     "postgres postgresql proxy rabbitmq redis root router samba sftp smtp sql ssh ssl sudo superuser sys "
     "truststore user vnc vpn wifi zip"

@@ -25,14 +25,44 @@ _CALL_BEFORE: Final = re.compile(rb"([A-Za-z_][\w.]{0,63})\((?:[^()\n]{0,120}[,\
 _LOGIN: Final = re.compile(rb"\b(?:user(?:name)?|login|host|server)\b[\"']?\s{0,4}[:=]", re.IGNORECASE)
 _LOGIN_NEAR_BYTES: Final = 160
 _SEPARATOR: Final = re.compile(
-    rb"(?P<close>[\"'`\\\])}*]{0,8})\s{0,16}"
-    rb"(?P<sep>:=|=>|->|<-|:-|===?|!==?|\|\||\?\?|or\b|[:=,>(])\*{0,2}\s{0,40}(?:\\\r?\n\s{0,40})?(?:[\[{(](?=[\s\"\'`\\])\s{0,16})?(?P<block>[>|][+-]?\s{1,40})?"
+    rb"(?:\[\d{0,4}\])?(?P<close>[\"'`\\\])}*]{0,8})(?:\s{0,3}\{\s{0,3}get;[^}\n]{0,40}\})?\s{0,16}"
+    rb"(?P<sep>:=|=>|->|<-|:-|===?|!==?|\|\|=|\?\?=|\?=|\|\||\?\?|or\b|[:=,>(]|\{(?=[\"']))\*{0,2}\s{0,40}(?:\\\r?\n\s{0,40})?(?:[\[{(](?=[\s\"\'`\\])\s{0,16})?(?P<block>[>|][+-]?\s{1,40})?"
 )
 _NAME_VALUE: Final = re.compile(
-    rb"(?:[\"'`\\]{0,4}[\s,;{]{1,40}[\"'`\\]{0,4}(?:value|string|default)[\"'`\\]{0,4}\s{0,4}[:=>]\s{0,8}|"
-    rb"</(?:key|name|td|th|dt)>\s{0,24}<(?:string|value|td|dd)>\s{0,8})",
+    rb"(?:[\"'`\\]{0,4}[\s,;:={\[]{1,40}[\"'`\\]{0,4}(?:value|string|default|content)[\"'`\\]{0,4}\s{0,4}[:=>]\s{0,8}|"
+    rb">\s{0,24}<(?:value|string|plaintext)>\s{0,8}|</(?:key|name|td|th|dt)>\s{0,24}<(?:string|value|td|dd)>\s{0,8})",
     re.IGNORECASE,
 )
+# The same with other settings of the same thing in between, none of which gives a name.
+_NAME_LATER_VALUE: Final = re.compile(
+    rb"[\"'](?:\s{0,3}\{|,|\s)(?P<between>[^(){}\[\]<>]{0,160}?)(?<![A-Za-z0-9_])(?:value|default)[\"']?\s{0,8}[:=]\s{0,8}",
+    re.IGNORECASE,
+)
+_NAMES: Final = re.compile(rb"\b(?:name|key|id|variable|option)\b[\"']?\s{0,4}[:=]|\n\s*-\s", re.IGNORECASE)
+_NAMED: Final = re.compile(rb"\b(?:name|key|id)\s{0,3}=\s{0,3}[\"']\Z", re.IGNORECASE)
+_CHARACTER_DATA: Final = b"<![CDATA["
+# What comes into force when a condition does not hold: ``key = env("X") if live else "..."``.
+_ELSE: Final = re.compile(rb"\s{0,4}=[^\n]{1,160}?\selse\s{1,3}(?=[bruf]?[\"'])")
+_CHAINED: Final = re.compile(rb"[A-Za-z_][\w.]{0,48}\s{0,3}=\s{0,3}(?=[bruf]{0,2}[\"'])")
+_TARGETS: Final = re.compile(
+    rb"\s*(?P<names>[\w.]{1,64}(?:\s{0,3},\s{0,3}[\w.]{1,64}){1,5})\s{0,3}=\s{0,3}(?=[bruf]{0,2}[\"'])"
+)
+_ONE_OF_SEVERAL: Final = re.compile(
+    rb"\s{0,3}(?:[bruf]{0,2}(?P<quote>[\"'])(?P<v>[^\"'\n]{0,512})(?P=quote)|[^,\"'\n]{1,128})\s{0,3}(?:,|\Z|(?=[;#\r\n]))"
+)
+# A name in one cell of a row, its value in the next.
+_CELL: Final = re.compile(rb"[*` ]{0,4}\|[*` ]{0,4}(?=[^\s|])")
+_ROW: Final = re.compile(rb"(?:\A|\n)[ \t]*\|[^\n]*\Z")
+_NODE: Final = re.compile(rb"(?:(?:&[\w-]{1,32}|!!?str|!!binary)\s{1,4}){1,2}")
+_BRACKETED: Final = re.compile(
+    rb"(?:\[(?P<a>[^\s\[\]\"'<>,]{16,512})\]|<(?P<b>[^\s\[\]\"'<>,]{16,512})>)(?![\w\[(])"
+)
+_COMPARED: Final = re.compile(
+    rb"(?:compare_digest|timingSafeEqual|constant_?time_?compare|secure_?compare)\(\s{0,8}[\w.]{0,64}\Z",
+    re.IGNORECASE,
+)
+# No expression of a language has such a sign between letters and digits.
+_UNLIKE_CODE: Final = re.compile(rb"[A-Za-z0-9]\w*(?:(?:[#@^~!](?!=)|\$(?=\d))[\w*]*){1,4}(?<![A-Za-z]!)")
 _SAID: Final = re.compile(
     rb"\s{1,3}(?:(?:is|was)(?:\s(?:now|still|(?:re)?set\sto|changed\sto))?\s{0,2}[:=]?\s{1,3}|(?=`))",
     re.IGNORECASE,
@@ -51,13 +81,17 @@ _PACKED: Final = re.compile(
 _PACKED_VALUE: Final = re.compile(rb"[!-~]{16,512}")
 _PAIR_LEAD: Final = re.compile(rb"[A-Za-z_][\w.-]{0,24}[=:]")
 _DIGEST_LEAD: Final = re.compile(rb"(?:checksum|hash|digest|sha\d{1,3})/\Z", re.IGNORECASE)
-_OPTION: Final = re.compile(rb"\s{1,3}(?![-=])")
-_ANNOTATION: Final = re.compile(rb"[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]{0,48}?=(?!=)\s{0,16}")
+_OPTION: Final = re.compile(rb"(?:\s{1,3}|[\"']?\s{0,2}\r?\n\s{0,24}-\s{1,3})(?![-=\s])")
+_ANNOTATION: Final = re.compile(
+    rb"[A-Za-z_&][A-Za-z0-9_\[\]., |\"'<>&?]{0,48}?=(?!=)(?:[ \t]{0,16}(?=\S)|\s{0,16}(?=[\"'(\\]))"
+)
 _WRAPPER: Final = re.compile(
     rb"(?:[A-Za-z_]\w{0,24}\.){0,3}(?:SecretStr|SecretBytes|SecureString|Secret|Some|Ok|String::from|str|String|bytes|bytearray|b64decode|fromhex)"
-    rb"\(\s{0,8}|ConvertTo-SecureString\s{1,3}(?:-String\s{1,3})?"
+    rb"\(\s{0,8}|(?:[A-Za-z_]\w{0,24}\.){0,3}[A-Za-z_]\w{0,32}\((?:[^()\n\"']{0,120}[,\s])?(?:default|value|default_value)\s{0,3}=\s{0,3}"
+    rb"|(?:[A-Za-z_]\w{0,24}\.){0,2}(?:Field|Option|Argument|Param|Query|Header|Cookie|Form|Depends|default|lazy)\(\s{0,8}"
+    rb"|lambda\s{0,3}:\s{0,3}|ConvertTo-SecureString\s{1,3}(?:-String\s{1,3})?"
 )
-_QUOTE: Final = re.compile(rb"[bBrRuUfF]{0,2}(?P<quote>\\{0,7}(?:\"\"\"|'''|[\"'`]))")
+_QUOTE: Final = re.compile(rb"[bBrRuUfF@$]{0,2}(?P<quote>\\{0,7}(?:\"\"\"|'''|[\"'`]))")
 _BODIES: Final = {
     quote: re.compile(rb"(?:[^" + quote + rb"\\\r\n]|\\[^\r\n]){0,2048}") for quote in (b'"', b"'", b"`")
 }
@@ -66,7 +100,7 @@ _NEXT_PAIR: Final = re.compile(rb"[&,;][A-Za-z_][\w.\[\]-]{0,40}=")
 _CLOSING: Final = {b")": b"(", b"]": b"[", b"}": b"{"}
 _COMMENT: Final = re.compile(rb"#|//|/\*|^\s*\*|--\s|<!--|\brem\b", re.IGNORECASE)
 _DEFAULT_CALL: Final = re.compile(
-    rb"(?:environ\.get|getenv|setdefault|putenv|setenv|env(?:\.\w+)?|\.get|\.set|config|\.header|\.add)\(\s*$",
+    rb"(?:environ\.get|getenv|setdefault|putenv|setenv|env(?:\.\w+)?|\.get|\.set|config|\.header|\.add|environmentvariable|property|\.put|define)\(\s*$",
     re.IGNORECASE,
 )
 _WHOLE_LINE: Final = re.compile(
@@ -75,8 +109,12 @@ _WHOLE_LINE: Final = re.compile(
 _MAX_VALUE_BYTES: Final = 2048
 _MIN_VALUE_CHARS: Final = 6  # as the guard's value
 _SAID_CHARS: Final = 10
+_LINE_OF_BASE64_CHARS: Final = 32  # a word turns up in one by chance
 _UNMISTAKABLE_CHARS: Final = 16  # of random text, where the name or the place leaves a doubt
-_PLAIN_SEPARATORS: Final = frozenset((b"=", b":", b":=", b"=>", b"->", b"<-", b":-", b">"))
+_PLAIN_SEPARATORS: Final = frozenset(
+    (b"=", b":", b":=", b"=>", b"->", b"<-", b":-", b">", b"||=", b"??=", b"?=", b"{")
+)
+_MAX_WRAPPERS: Final = 3
 _NEAR_BYTES: Final = 400
 _LONG_SERVICES: Final = tuple(sorted(word.encode() for word in known.SERVICES if len(word) > 4))  # noqa: PLR2004
 
@@ -120,12 +158,36 @@ def read_assignment(text: bytes, at: int, place: str, *, option: bool = False) -
         kind = _key_alone(text, start)
     elif kind is not None and kind.kind == "pass" and _is_beside_login(text, start, end):
         kind = kind._replace(kind="password")
+    if len(name) >= _LINE_OF_BASE64_CHARS and values.is_random(name):
+        return None
     if kind is None or _DIGEST_LEAD.search(text, max(0, start - 16), start):
         return None
     end = start + len(name)
     if option:
         return _read_option(text, start, end, kind)
+    if targets := _read_target(text, start, kind, place):
+        return targets
     return _read_separated(text, start, end, kind, place) or _read_other(text, start, end, kind, place)
+
+
+def _read_target(text: bytes, start: int, kind: NameKind, place: str) -> Assigned | None:
+    """Return the credential that one of several targets gets: ``user, password = "desk", "..."``."""
+    line = text.rfind(b"\n", 0, start) + 1
+    targets = _TARGETS.match(text, line)
+    if targets is None or not targets.start("names") <= start < targets.end("names"):
+        return None
+    here, at = text.count(b",", targets.start("names"), start), targets.end()
+    end = text.find(b"\n", at)
+    values_given: list[re.Match[bytes]] = []
+    while len(values_given) <= here:
+        found = _ONE_OF_SEVERAL.match(text, at, len(text) if end < 0 else end)
+        if found is None:
+            return None
+        values_given.append(found)
+        at = found.end()
+    low, high = values_given[here].span("v")
+    value = _Value(low, high, quoted=True) if low >= 0 else None
+    return _judged(text, value, kind, place, weak=False, whole_line=False)
 
 
 def _key_alone(text: bytes, at: int) -> NameKind | None:
@@ -182,15 +244,23 @@ def _read_separated(  # noqa: PLR0911  # one way out for each reason that it is 
     at = found.end()
     if separator == b":" and not closed and (annotation := _ANNOTATION.match(text, at)):
         at = annotation.end()
-    if wrapper := _WRAPPER.match(text, at):
-        at = wrapper.end()
-    if separator == b">" and text[start - 1 : start] != b"<":
+    at = _skip_wrappers(text, at, separator)
+    if (
+        separator == b">"
+        and text[start - 1 : start] != b"<"
+        and not _NAMED.search(text, max(0, start - 16), start)
+    ):
         return None
     value = _read_value(text, at, stop=b"}" if separator == b":-" else b"")
-    if value is None or (b"\n" in text[end : value.start] and not value.quoted and not found["block"]):
+    if value is None or not _may_be_meant(text, start, value, found):
         return None
-    if separator == b">" and text[value.end : value.end + 2] != b"</":
-        return None
+    if b"\n" in text[end : value.start] and not value.quoted and not found["block"]:
+        # A scalar of YAML may stand on the line below, further in.
+        return (
+            _judged(text, value, kind, place, weak=True, whole_line=False)
+            if place == "config" and _is_below(text, start, value)
+            else None
+        )
     is_row = separator == b"," and not closed
     weak = separator not in _PLAIN_SEPARATORS and not is_row
     if weak and not value.quoted:
@@ -200,11 +270,55 @@ def _read_separated(  # noqa: PLR0911  # one way out for each reason that it is 
         return None
     if place == "code" and not value.quoted and (_COMMENT.search(line) or _is_inside_string(line)):
         place = "text"
+    if place == "code" and _UNLIKE_CODE.fullmatch(text, value.start, value.end):
+        place = "text"  # a text of several lines
     ends_line = text[value.end : value.end + 2].strip(b"\r")[:1] in {b"", b"\n"}
     whole_line = place == "config" and ends_line and _WHOLE_LINE.match(line) is not None
     return _judged(
         text, value, kind, place, weak=weak and not _is_default(text, start), whole_line=whole_line
     )
+
+
+def _may_be_meant(text: bytes, start: int, value: _Value, found: re.Match[bytes]) -> bool:
+    """Tell an element of XML that ends, and no comparison with the digest of the word that the name is."""
+    separator = found["sep"]
+    if separator == b">":
+        return text[value.end : value.end + 2] in {b"</", b"]]"}
+    is_over = separator not in _PLAIN_SEPARATORS and b")" in found["close"]
+    is_digest = is_over and values.is_hex(text[value.start : value.end].decode("ascii", "replace"))
+    return not is_digest or _is_default(text, start)
+
+
+def _is_below(text: bytes, start: int, value: _Value) -> bool:
+    """Tell whether a value stands alone on the line below its name, further in."""
+    name_line, value_line = text.rfind(b"\n", 0, start) + 1, text.rfind(b"\n", 0, value.start) + 1
+    begun = text[name_line:start]
+    is_alone = (
+        text[value.end : value.end + 2].strip(b"\r")[:1] in {b"", b"\n"}
+        and not text[value_line : value.start].strip()
+    )
+    return (
+        is_alone
+        and not begun.strip(b" -\"'")
+        and value.start - value_line > start - name_line
+        and text[value.end - 1 : value.end] != b":"
+    )
+
+
+def _skip_wrappers(text: bytes, at: int, separator: bytes) -> int:
+    """Return where the value begins behind the calls, targets, anchors and tags around it."""
+    if separator == b">" and text.startswith(_CHARACTER_DATA, at):
+        return at + len(_CHARACTER_DATA)
+    if separator == b":" and (node := _NODE.match(text, at)):
+        at = node.end()
+    if separator == b"=" and (chained := _CHAINED.match(text, at)):
+        at = chained.end()
+    for _ in range(_MAX_WRAPPERS):
+        wrapper = _WRAPPER.match(text, at)
+        if wrapper is None:
+            break
+        at = wrapper.end()
+    return at
 
 
 def _is_inside_string(line: bytes) -> bool:
@@ -215,6 +329,8 @@ def _allows_comma(text: bytes, start: int, value: _Value, close: bytes, line: by
     """Tell a name and its value, in a call or alone in a row, from two names in a list."""
     if b")" in close:  # the call that the name was given to is over
         return False
+    if not close and _COMPARED.search(text, max(0, start - 96), start):
+        return True
     if not close:
         row_ends = text[value.end : value.end + 2].strip(b'\r"')[:1] in {b"", b"\n"}
         return not line.strip() and row_ends and b" " not in text[value.start : value.end]
@@ -237,19 +353,39 @@ def _read_other(text: bytes, start: int, end: int, kind: NameKind, place: str) -
         run = _PACKED_VALUE.match(text, packed.end())
         value = _Value(run.start(), run.end(), quoted=True) if run else None
         return _judged(text, value, kind, place, weak=True, whole_line=False)
-    for form in (_NAME_VALUE, _SAID, _PLAIN, _LABEL, _BELOW):
+    for form in (_NAME_VALUE, _NAME_LATER_VALUE, _ELSE, _CELL, _SAID, _PLAIN, _LABEL, _BELOW):
         found = form.match(text, end)
         if found is not None:
-            value = _read_value(text, found.end())
-            if value is None or not _suits(form, text, start, value, sure=kind.sure):
+            value = _read_value(text, _skip_wrappers(text, found.end(), b""))
+            if value is None or not _suits(form, text, start, value, found, sure=kind.sure):
                 return None
-            return _judged(text, value, kind, place, weak=form is not _NAME_VALUE, whole_line=False)
-    return None
+            return _judged(text, value, kind, place, weak=form not in _CERTAIN_FORMS, whole_line=False)
+    return _read_bracketed(text, end, kind)
 
 
-def _suits(form: re.Pattern[bytes], text: bytes, start: int, value: _Value, *, sure: bool) -> bool:
+def _read_bracketed(text: bytes, end: int, kind: NameKind) -> Assigned | None:
+    """Return a credential between brackets, as logs write values: ``token=[...]``."""
+    if text[end : end + 1] not in {b"=", b":"}:
+        return None
+    found = _BRACKETED.match(text, end + 1 + (text[end + 1 : end + 2] == b" "))
+    if found is None:
+        return None
+    value = _Value(*found.span("a" if found["a"] else "b"), quoted=False)
+    return _judged(text, value, kind, "text", weak=True, whole_line=False)
+
+
+_CERTAIN_FORMS: Final = frozenset((_NAME_VALUE, _NAME_LATER_VALUE, _ELSE))
+
+
+def _suits(
+    form: re.Pattern[bytes], text: bytes, start: int, value: _Value, found: re.Match[bytes], *, sure: bool
+) -> bool:
     """Tell whether a value that only stands near a name may be looked at."""
     content = text[value.start : value.end]
+    if form is _NAME_LATER_VALUE:
+        return _NAMES.search(found["between"]) is None
+    if form is _CELL:
+        return _ROW.search(text, max(0, start - 200), start) is not None
     if form is _PLAIN:  # "method=password session=..." names two other things
         return sure and text[start - 1 : start] not in {b"=", b":"} and _PAIR_LEAD.match(content) is None
     if form is _BELOW:
@@ -324,8 +460,11 @@ def _accepts(  # noqa: PLR0911  # one way out for each reason
 
 def _accepts_password(kind: NameKind, value: str, *, quoted: bool, weak: bool, whole_line: bool) -> bool:
     if weak and not quoted:  # a sentence
-        return values.is_random(value, _SAID_CHARS) or (
-            values.has_symbol(value) and any(map(str.isdigit, value))
+        is_mixed = any(map(str.isalpha, value)) and any(map(str.isdigit, value))
+        return (
+            values.is_random(value, _SAID_CHARS)
+            or values.is_word_and_number(value)
+            or (values.has_symbol(value) and is_mixed)
         )
     if kind.kind == "pass":  # a word of test reports as well
         is_mixed = values.has_symbol(value) or (quoted and any(map(str.isdigit, value)))

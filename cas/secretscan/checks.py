@@ -26,6 +26,11 @@ _CHECKSUM_CHARS: Final = 6
 _ASSIGNED_ID: Final = re.compile(rb"access_?key(?:_?id)?[\"']?\s{0,4}[:=]\s{0,4}[\"']?\Z", re.IGNORECASE)
 _DIGITS_BEFORE: Final = re.compile(rb"(?:(?<![0-9A-Za-z])|(?<=\\[nrt])|(?<=/bot))[0-9]{8,10}\Z")
 _HEX_BEFORE: Final = re.compile(rb"(?:(?<![0-9A-Za-z_-])|(?<=\\[nrt]))[0-9a-f]{32}\Z")
+# The lengths of keys that bear a mark: MaxMind, and those of Azure's services.
+_MARKED_CHARS: Final = frozenset((40, 44, 52, 56, 84, 88))
+_MOST_MARKED_CHARS: Final = 90
+_MARKED_BEFORE: Final = re.compile(rb"[A-Za-z0-9+/_-]{1,90}\Z")
+_MARKED_BEHIND: Final = re.compile(rb"[A-Za-z0-9+/_-]{0,90}={0,2}")
 _KEY_BODY: Final = re.compile(rb"[A-Za-z0-9+/=]{16,}")
 _CLIENT: Final = re.compile(r"([A-Za-z_](?:[\w.]|::){0,63})\Z")
 _KEY_CALL: Final = re.compile(
@@ -48,6 +53,8 @@ _VERB: Final = re.compile(r"^_*(?:get|load|read|fetch|default|make|build)_?(?=[A
 _SHORT_RANDOM_CHARS: Final = 10
 _MIN_PASSWORD_CHARS: Final = 4
 _MIN_KEY_CHARS: Final = 40
+_DER_HEAD_CHARS: Final = 36
+_REPORTS_TO: Final = re.compile(rb"@(?:o\d{1,12}\.)?(?:ingest\.)?[\w.-]{0,40}sentry|@o\d{1,12}\.ingest")
 _SHOWN_KEY_CHARS: Final = 200  # as much of a key's body as it takes to see that it is one
 
 
@@ -66,6 +73,20 @@ def random_enough(data: bytes, start: int, end: int) -> Span | None:
     pieces = [piece for piece in re.split(r"[^A-Za-z0-9]+", body) if piece]
     readable = not any(c.isdigit() for c in body) and values.surprise_bits(body) < 4.6  # noqa: PLR2004  # names: 99 % below
     return None if readable and (len(pieces) > 1 or len(body) < 32) else (start, end)  # noqa: PLR2004
+
+
+def der(data: bytes, start: int, end: int) -> Span | None:
+    """Accept the encoding of a private key that is random behind its fixed beginning."""
+    return (
+        (start, end)
+        if values.is_random(_text(data, start, end)[_DER_HEAD_CHARS:_SHOWN_KEY_CHARS], 24)
+        else None
+    )
+
+
+def url_token(data: bytes, start: int, end: int) -> Span | None:
+    """Accept a random user of an address, unless the address is one that browsers are given to report errors to."""
+    return None if _REPORTS_TO.match(data, end) else strong(data, start, end)
 
 
 def strong(data: bytes, start: int, end: int) -> Span | None:
@@ -121,6 +142,14 @@ def mailchimp(data: bytes, start: int, end: int) -> Span | None:
     """Accept a data centre that 32 hexadecimal digits precede, and take them in."""
     body = _HEX_BEFORE.search(data, max(0, start - 34), start)
     return None if body is None else random_enough(data, body.start(), end)
+
+
+def marked(data: bytes, start: int, end: int) -> Span | None:
+    """Accept a key of one of the known lengths around the mark of its service, and take all of it in."""
+    before = _MARKED_BEFORE.search(data, max(0, start - _MOST_MARKED_CHARS), start)
+    behind = _MARKED_BEHIND.match(data, end)
+    span = before.start() if before else start, behind.end() if behind else end
+    return random_enough(data, *span) if span[1] - span[0] in _MARKED_CHARS else None
 
 
 def pem(data: bytes, start: int, end: int) -> Span | None:
@@ -282,6 +311,9 @@ CHECKS: Final[dict[str, Callable[[bytes, int, int], Span | None]]] = {
     "stripe": stripe,
     "telegram": telegram,
     "mailchimp": mailchimp,
+    "marked": marked,
+    "der": der,
+    "url-token": url_token,
     "pem": pem,
     "jwt": jwt,
     "url": url,

@@ -115,7 +115,7 @@ def _kind(words: list[str], everything: list[str]) -> str | None:  # noqa: PLR09
 
 
 def _rare_kind(last: str, lead: str, everything: list[str]) -> str | None:
-    if last == "bearer" or (last == "auth" and lead in known.SERVICES):
+    if last == "bearer" or (last == "auth" and (lead in known.SERVICES or lead == "x")):
         return "token"
     if last == "private" and not known.SERVICES.isdisjoint(everything):
         return "secret"

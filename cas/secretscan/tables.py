@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from cas.secretscan.assignments import Assigned, accepts_cell
-from cas.secretscan.names import judge_name
+from cas.secretscan.names import NameKind, judge_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,7 @@ _MAX_ROWS: Final = 200
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 _LIST_BYTES: Final = 512
+_COPIED: Final = re.compile(rb"\)\s{0,8}from\s{1,8}stdin[^\n]{0,80}\n", re.IGNORECASE)
 _VALUES: Final = re.compile(rb"\)\s{0,8}values\s{0,8}(?=\()", re.IGNORECASE)
 _TUPLE: Final = re.compile(rb"[\s,]{0,8}\(((?:'(?:[^'\\]|\\.){0,512}'|[^'()]){1,2048})\)")
 _CELL: Final = re.compile(rb"\s*(?:'(?P<v>(?:[^'\\]|\\.|''){0,512})'|[^',]{1,128})\s*(?:,|\Z)")
@@ -83,9 +84,10 @@ def read_table(text: bytes, at: int) -> Iterator[Assigned]:
 
 
 def read_insert(text: bytes, at: int) -> Iterator[Assigned]:
-    """Yield the credentials that an SQL ``INSERT`` puts into the column whose name ``at`` lies in."""
+    """Yield the credentials that an SQL ``INSERT`` or ``COPY`` puts into the column whose name ``at`` lies in."""
     start = text.rfind(b"(", max(0, at - _LIST_BYTES), at) + 1
-    found = _VALUES.search(text, at, at + _LIST_BYTES)
+    copied = _COPIED.search(text, at, at + _LIST_BYTES)
+    found = copied or _VALUES.search(text, at, at + _LIST_BYTES)
     if start == 0 or found is None or b"(" in text[at : found.start()]:
         return
     titles = text[start : found.start()].split(b",")
@@ -94,6 +96,9 @@ def read_insert(text: bytes, at: int) -> Iterator[Assigned]:
     if kind is None or not kind.sure:
         return
     end = found.end()
+    if copied is not None:
+        yield from _copied_cells(text, end, here, len(titles), kind)
+        return
     while (row := _TUPLE.match(text, end)) is not None:
         cells = list(_CELL.finditer(text, row.start(1), row.end(1)))
         if len(cells) != len(titles):
@@ -102,6 +107,17 @@ def read_insert(text: bytes, at: int) -> Iterator[Assigned]:
         if span != (-1, -1) and accepts_cell(kind, text[span[0] : span[1]]):
             yield Assigned(kind, *span)
         end = row.end()
+
+
+def _copied_cells(text: bytes, start: int, here: int, count: int, kind: NameKind) -> Iterator[Assigned]:
+    """Yield the credentials in column ``here`` of the rows that a dump of PostgreSQL copies in."""
+    for row_start, row in _rows(text, start):
+        cells = row.split(b"\t")
+        if len(cells) != count:
+            return
+        low = row_start + sum(len(cell) + 1 for cell in cells[:here])
+        if accepts_cell(kind, cells[here]):
+            yield Assigned(kind, low, low + len(cells[here]))
 
 
 def _rows(text: bytes, start: int) -> Iterator[tuple[int, bytes]]:

@@ -28,7 +28,7 @@ _RANDOM_MIN_CHARS: Final = 12
 
 _REFERENCE: Final = re.compile(
     r"""\$[{(]|^\$\w+$|^%\w+%$|%[sdr]\b|%\(\w+\)|\{\{|\}\}|\{[\w.!:\[\]'"]*\}|^<.*>$|^\[.*\]$|^&(?:lt|\#x3c);|<[a-z_
-    -]{2,40}>|^@\w+@$|\#\{|^__\w+__$
+    -]{2,40}>|^@\w+@$|\#\{|^__\w+__$|^:[a-z_]\w*$
     |environ\b|getenv|process\.env|\bENV\[|\bFetch\(|arn:aws|^projects/|^(?:vault|ssm|kms|op|ref\+\w+|file|env|secret|keyring)[:]
     |^!(?:vault|secret|ref|sub|env|include|getatt)\b|^ENC\[|secretsmanager|SecretKeyRef|/run/secrets
     |^(?:secrets|vars|env|params|inputs|config|settings|args|self|this|cls|ctx|request|options|opts|data|os|cfg|conf|kwargs|event)
@@ -76,7 +76,9 @@ def is_stand_in(value: str) -> bool:
         return not (_DOTTED.fullmatch(value) and is_random(value, _LONG_CHARS))
     # Three letters turn up in random text by chance, so they count only where they stand alone.
     alone = re.split(r"[^a-z0-9]+", lowered)
-    inside = [word for word in split_words(value) if len(word) >= _WORD_MIN_CHARS]
+    # Four letters do so in long random text.
+    least_chars = _WORD_MIN_CHARS + is_random(value, _LONG_CHARS)
+    inside = [word for word in split_words(value) if len(word) >= least_chars]
     return bool(_SAYS_SO.search(lowered)) or any(
         word in known.PLACEHOLDER_WORDS for word in (*alone, *inside)
     )
@@ -184,7 +186,9 @@ def is_password(value: str, *, quoted: bool, whole_line: bool) -> bool:
     words = split_words(value)
     if any(word in _CREDENTIAL_WORDS for word in words):
         return quoted and words[0].startswith(_GIVEAWAYS) and len(value) >= _RANDOM_MIN_CHARS
-    if len(value) >= 8 and surprise_bits(value) >= _RANDOM_BITS + 0.5:
+    bits = surprise_bits(value)
+    is_jumbled = any(map(str.isupper, value)) and any(map(str.islower, value)) and not _is_camel(value)
+    if len(value) >= 8 and bits >= (_LONG_RANDOM_BITS if is_jumbled else _RANDOM_BITS + 0.5):
         return True
     return (quoted or whole_line) and (len(value) >= 10 or (quoted and len(value) >= 8 and len(words) == 1))
 
@@ -215,6 +219,7 @@ _WALLET_KEY: Final = re.compile(r"(?:0x)?[0-9a-fA-F]{64}|[1-9A-HJ-NP-Za-km-z]{51
 _MADE_UP: Final = re.compile(
     r"[A-Za-z][\w-]{4,}?(?<!\d)(?!(?:19|20)\d{6}$)\d{5,12}|[A-Za-z]{0,3}[_-]?(?=[a-zA-Z]*\d)(?=\d*[a-zA-Z])[A-Za-z0-9]{14,64}"
 )
+_WORD_AND_NUMBER: Final = re.compile(r"[A-Za-z][a-z]{3,}[_.]\d{2,6}[a-z]?")
 _HEX: Final = re.compile(r"[0-9a-fA-F-]+")
 
 
@@ -236,6 +241,11 @@ def is_made_up(value: str) -> bool:
 def is_hex(value: str) -> bool:
     """Tell whether a value could be a digest or an id."""
     return bool(_HEX.fullmatch(value))
+
+
+def is_word_and_number(value: str) -> bool:
+    """Tell whether a value is a word and a number joined by a sign, as people make passwords: ``Winter_1847``."""
+    return bool(_WORD_AND_NUMBER.fullmatch(value)) and known.NOT_CREDENTIAL.isdisjoint(split_words(value))
 
 
 def has_symbol(value: str) -> bool:

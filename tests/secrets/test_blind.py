@@ -12,14 +12,14 @@ import pytest
 from cas.secretscan import SecretScanner
 from tests.secrets.blind.draft import judge, make
 
-TUNED = ("a", "b", "c", "d", "e", "f", "h", "i", "j")
+TUNED = ("a", "b", "c", "d", "e", "f", "h", "i", "j", "l", "m", "n")
 REPORTED = ("g", "k")
-DRAWS = 2
+DRAWS = dict.fromkeys("abcdefghijk", 2) | dict.fromkeys("lmn", 3)
 
 
 def samples(name, seed):
     module = importlib.import_module(f"tests.secrets.blind.set_{name}")
-    return make(module.WITH, module.WITHOUT, seed=f"{seed}/{name}", draws=DRAWS)
+    return make(module.WITH, module.WITHOUT, seed=f"{seed}/{name}", draws=DRAWS[name])
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,21 @@ def checked(m, prefix):
 
 # fmt: off
 EXAMPLES = {
+    "azure-identifiable-key": (lambda m: m.of(B62, 42) + "Az" + "SeA" + m.of(B62, 5), lambda m: m.of(B62, 20) + "Az" + "SeA" + m.of(B62, 5)),
+    "maxmind-key": (lambda m: m.of(B62, 6) + "_" + m.of(B62, 29) + "_m" + "mk", lambda m: "of_the_m" + "mk"),
+    "url-token": (lambda m: f"git clone https://{m.of(B62, 40)}@git.internal/x", lambda m: f"dsn=https://{m.of(HEX, 32)}@o12.ingest.sentry.io/3"),
+    "der-private-key": (lambda m: "MHc" + "CAQEEI" + b64(m, 90), lambda m: "MIIB" + "IjANBgkqhkiG9w0BAQEFAAOCAQ8A" + b64(m, 90)),
+    "jwk-private-key": (lambda m: f'{{"kty":"OKP","x":"{m.of(B62, 43)}","d":"{m.of(B62, 43)}"}}', lambda m: f'{{"kty":"OKP","x":"{m.of(B62, 43)}","kid":"d"}}'),
+    "connect-password": (lambda m: f"db = connect('host', 22, 'desk', '{m.of(B62, 9)}$7a')", lambda m: "db = connect('host', 22, 'desk', 'main')"),
+    "set-password": (lambda m: f"keyring.set_password('desk', 'ann', '{m.of(B62, 9)}$7a')", lambda m: "keyring.set_password('desk', 'ann', '<password>')"),
+    "piped-password": (lambda m: f"echo {m.of(B62, 15)}7 | docker login --password-stdin", lambda m: "echo $PASSWORD | docker login --password-stdin"),
+    "command-option-password": (lambda m: f"ldapsearch -D cn=x -w {m.of(B62, 15)}7", lambda m: "ldapsearch -D cn=x -w $BIND_PW_2"),
+    "command-argument-password": (lambda m: f"mc alias set x https://x.io desk {m.of(B62, 15)}7", lambda m: "mc alias set x https://x.io desk $SECRET_2"),
+    "command-joined-password": (lambda m: f"lftp -u desk,{m.of(B62, 15)}7 sftp://x", lambda m: "lftp -u desk,$PW_22 sftp://x"),
+    "command-setting-token": (lambda m: f"npm config set //x.io/:_authToken {m.of(B62, 36)}", lambda m: "npm config set //x.io/:_authToken ${TOKEN_OF_THE_DESK}"),
+    "expected-password": (lambda m: f'expect "password:"\nsend "{m.of(B62, 9)}7!\\r"', lambda m: 'expect "password:"\nsend "$pw\\r"'),
+    "cookie-record-session": (lambda m: f'{{"name": "sessionid", "value": "{m.of(LOWER + DIGITS, 32)}", "domain": "x.io"}}', lambda m: f'{{"name": "sessionid", "value": "{m.of(LOWER + DIGITS, 32)}", "count": 1}}'),
+    "cookie-file-session": (lambda m: f".x.io\tTRUE\t/\tTRUE\t1893456000\tsessionid\t{m.of(B62, 32)}", lambda m: f".x.io\tTRUE\t/\tTRUE\t1893456000\tpage\t{m.of(B62, 32)}"),
     "age-secret-key": (lambda m: "AGE-" + "SECRET-KEY-1" + m.of(BECH32, 58), lambda m: "age1" + m.of(LOWER + DIGITS, 58)),
     "api-key": (lambda m: f"api_key = '{m.of(B62, 32)}'", lambda m: f"cache_key = '{m.of(HEX, 32)}'"),
     "auth-pair": (lambda m: f"r = get(url, auth=('desk', '{m.of(B62, 10)}!7'))", lambda m: "r = get(url, auth=('user', 'password'))"),

@@ -19,16 +19,16 @@ _IMPORTS = (
     "from dataclasses import dataclass, field", "import asyncio", "from typing import Any", "import requests",
 )  # fmt: skip
 _PYTHON = (
-    'logger = logging.getLogger(__name__)\n',
+    "logger = logging.getLogger(__name__)\n",
     'DATA_URL = "https://data.example.org/v1/bars"\nTIMEOUT_S = 30\n',
     'def sma(values: pd.Series, window: int = 20) -> pd.Series:\n    """Simple moving average."""\n    return values.rolling(window).mean()\n',
-    'def rsi(close, period=14):\n    delta = close.diff()\n    gain = delta.clip(lower=0).ewm(alpha=1 / period).mean()\n    loss = -delta.clip(upper=0).ewm(alpha=1 / period).mean()\n    return 100 - 100 / (1 + gain / loss)\n',
-    '@dataclass\nclass Trade:\n    symbol: str\n    size: float\n    entry_price: float\n    exit_price: float | None = None\n    tags: list[str] = field(default_factory=list)\n',
+    "def rsi(close, period=14):\n    delta = close.diff()\n    gain = delta.clip(lower=0).ewm(alpha=1 / period).mean()\n    loss = -delta.clip(upper=0).ewm(alpha=1 / period).mean()\n    return 100 - 100 / (1 + gain / loss)\n",
+    "@dataclass\nclass Trade:\n    symbol: str\n    size: float\n    entry_price: float\n    exit_price: float | None = None\n    tags: list[str] = field(default_factory=list)\n",
     'class Strategy:\n    """Buys above the slow average, sells below it."""\n\n    fast: int = 10\n    slow: int = 50\n\n    def next(self) -> None:\n        if self.fast_line[-1] > self.slow_line[-1]:\n            self.buy(size=self.size)\n        else:\n            self.position.close()\n',
     'def load(path: Path) -> pd.DataFrame:\n    frame = pd.read_csv(path, parse_dates=["time"], index_col="time")\n    return frame.sort_index()\n',
     'def max_tokens_for(model: str, *, default: int = 4096) -> int:\n    return {"small": 2048, "large": 8192}.get(model, default)\n',
     'SESSION_HOURS = ("09:30", "16:00")\nKEYS = ["open", "high", "low", "close", "volume"]\n',
-    'def sharpe(returns, periods=252):\n    return np.sqrt(periods) * returns.mean() / returns.std(ddof=1)\n',
+    "def sharpe(returns, periods=252):\n    return np.sqrt(periods) * returns.mean() / returns.std(ddof=1)\n",
 )
 _LOG = (
     "INFO engine: loaded {n} bars of {symbol}",
@@ -80,7 +80,7 @@ def _fill(m, text: str) -> str:
             "hex": lambda: m.of("0123456789abcdef", 40),
             "uuid": m.uuid,
             "date": m.date,
-        }.get(field, lambda: "%" + field)()
+        }.get(field, lambda field=field: "%" + field)()
         text = before + value + after
     return text
 
@@ -116,9 +116,7 @@ def method(m, text: str) -> str:
 
 def log(m, text: str, *, level: str = "") -> str:
     """A log with ``text`` as the message of one of its lines; an empty level writes the line as it is."""
-    lines = []
-    for _ in range(m.number(6, 14)):
-        lines.append(f"{m.iso()} {_fill(m, m.pick(*_LOG))}")
+    lines = [f"{m.iso()} {_fill(m, m.pick(*_LOG))}" for _ in range(m.number(6, 14))]
     at = m.number(0, len(lines))
     lines[at:at] = [f"{m.iso()} {level} {text}" if level else text]
     return "\n".join(lines) + "\n"
