@@ -16,6 +16,7 @@ from cas.blobs import Blob, NewBlob
 from cas.errors import InvalidFileError, SecretDetectedError, StateError
 from cas.intake import LARGE_FILE_BYTES, RunIntake, name_of
 from cas.lmdbenv import mapped_errors
+from cas.silence import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -43,6 +44,7 @@ class ArtifactWriter:
         config: ArtifactStoreConfig,
         finish: Callable[[Callable[[bytes], Intake], Mapping[str, object] | None], Record],
     ) -> None:
+        self.secret_scanner = gate.scanner
         self._environment = environment
         self._max_files = config.max_files
         self._finish = finish
@@ -51,6 +53,7 @@ class ArtifactWriter:
         self._sources: dict[str, Content | Spool] = {}
         self._state = "open"
 
+    @silent
     def add_file(self, path: str | os.PathLike[str], name: str | None = None) -> None:
         """Take in a file as it is now.
 
@@ -65,6 +68,7 @@ class ArtifactWriter:
         """
         self._add(name_of(path) if name is None else name, path)
 
+    @silent
     def add_bytes(self, name: str, data: bytes | bytearray | memoryview) -> None:
         """Take in a file from memory.
 
@@ -72,11 +76,7 @@ class ArtifactWriter:
             InvalidNameError: The name is unsafe, taken, or collides with another.
             SecretDetectedError: The gate found something; the run can only be discarded.
         """
-        try:
-            self._add(name, bytes(data))
-        except SecretDetectedError as error:
-            del name, data  # who prints the locals of a traceback finds no content in ours
-            raise error.with_traceback(None) from None
+        self._add(name, bytes(data))
 
     @contextlib.contextmanager
     def open_file(self, name: str) -> Generator[IO[bytes]]:
@@ -94,11 +94,12 @@ class ArtifactWriter:
             yield spool
             with mapped_errors(self._environment.directory):
                 spool.flush()
-            self._add(name, spool)
+            self._add_spool(name, spool)
         except BaseException:
             spool.close()
             raise
 
+    @silent
     def commit(self, metadata: Mapping[str, object] | None = None) -> Record:
         """Store the run; on return it is durable.
 
@@ -113,11 +114,7 @@ class ArtifactWriter:
         self._check_state()
         if not self._taken:
             raise InvalidFileError("a run needs at least one file")
-        try:
-            result = self._finish(self._complete, metadata)
-        except SecretDetectedError as error:
-            del metadata
-            raise error.with_traceback(None) from None
+        result = self._finish(self._complete, metadata)
         self._close("committed")
         return result
 
@@ -144,6 +141,10 @@ class ArtifactWriter:
         names.check_artifact_names([*self._taken, name])
         if len(self._taken) >= self._max_files:
             raise InvalidFileError(f"a run may have {self._max_files} files", hint="Raise max_files.")
+
+    @silent
+    def _add_spool(self, name: str, spool: Spool) -> None:
+        self._add(name, spool)
 
     def _add(self, name: str, source: Content | Spool) -> None:
         self._check_new(name)

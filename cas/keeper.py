@@ -14,6 +14,7 @@ from cas import backup, check, gc, heal, intake, marks, predicate, query, repair
 from cas.errors import InvalidInputError, SecretDetectedError
 from cas.meter import Meter, meter_of
 from cas.reader import StoreReader
+from cas.silence import silent
 
 if TYPE_CHECKING:
     import os
@@ -56,6 +57,7 @@ class StoreKeeper(StoreReader):
             return False
         return self._meter.flush(self.config.metrics_keep_days)
 
+    @silent
     def pin(self, ref: str, *, note: str | None = None) -> Record:
         """Keep a run from being forgotten, whatever a policy says; durable on return.
 
@@ -76,6 +78,7 @@ class StoreKeeper(StoreReader):
             retention.pin(transaction, sequence, now_us=self.now_us(), note=note)
         return self.show(ref)
 
+    @silent
     def unpin(self, ref: str) -> bool:
         """Take the pin off a run; tell whether there was one.
 
@@ -92,6 +95,7 @@ class StoreKeeper(StoreReader):
                 ::-1
             ]
 
+    @silent
     def forget(
         self,
         refs: Sequence[str] = (),
@@ -271,6 +275,11 @@ class StoreKeeper(StoreReader):
         """
         verify = functools.partial(check.verify, progress=progress)
         return backup.back_up(self.environment, Path(directory), verify)
+
+    @property
+    def secret_scanner(self) -> SecretScanner | None:
+        """The scanner of the secret gate, None when scanning is off."""
+        return self._scanner
 
     def _checked_note(self, note: str | None) -> str | None:
         """Return a note that may be stored; it passes the secret gate like all text.

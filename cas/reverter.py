@@ -13,6 +13,7 @@ from cas.errors import ArtifactStoreError, SecretDetectedError
 from cas.gitreader import find_git_reader
 from cas.groupcommit import group_commit_of
 from cas.keeper import StoreKeeper
+from cas.silence import refusal, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ class BranchReverter(StoreKeeper):
         """The queue that joins this process's commits into shared transactions."""
         return group_commit_of(self.environment, commit.decode_relayed)
 
+    @silent
     def revert_to_tag(
         self,
         tag: str,
@@ -78,7 +80,7 @@ class BranchReverter(StoreKeeper):
         except SecretDetectedError:
             raise
         except ArtifactStoreError as error:
-            if self.config.raise_errors:
+            if self.config.raise_errors or refusal(self.secret_scanner, error) is not None:
                 raise
             return {
                 "success": False,
@@ -96,10 +98,10 @@ class BranchReverter(StoreKeeper):
         progress: Callable[[str, int, int], None] | None,
     ) -> Record:
         self._check_open()
-        branch = names.check_branch_name(target_branch)
-        target = rollback.find_target(self._environment, names.check_id(tag, "tag"), progress)
         rollback.check_reason(reason)
         self._refuse_secrets("reason", reason)
+        branch = names.check_branch_name(target_branch)
+        target = rollback.find_target(self._environment, names.check_id(tag, "tag"), progress)
         while True:
             base = rollback.find_base(
                 self._environment, self.config, self._find_git_reader, branch, self.object_format
@@ -124,6 +126,7 @@ class BranchReverter(StoreKeeper):
                 proof = certificate.certify(self._environment, target.tag, branch, base, progress)
                 return rollback.result(branch, target, proof, created=True)
 
+    @silent
     def verify_rollback(
         self,
         tag: str,

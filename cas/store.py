@@ -36,6 +36,7 @@ from cas.lmdbenv import DATA_FILE, close_environment, create_environment, open_e
 from cas.meta import new_meta, read_meta
 from cas.readprogress import reading_counter
 from cas.reverter import BranchReverter
+from cas.silence import refusal, shown, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -139,6 +140,7 @@ class ArtifactStore(BranchReverter):
             "an ArtifactStore cannot be pickled", hint="Pass its config and open one in each process."
         )
 
+    @silent
     def commit_artifacts(
         self,
         workflow_id: str,
@@ -179,15 +181,12 @@ class ArtifactStore(BranchReverter):
                 return self._commit(
                     workflow_id, task_id, files, metadata, correlation_id, prompt_hash, progress
                 )
-        except SecretDetectedError as error:
-            # Who prints the locals of a traceback finds no content in ours.
-            workflow_id = task_id = ""
-            files, metadata, correlation_id, prompt_hash = (), None, None, None
-            raise error.with_traceback(None) from None
+        except SecretDetectedError:
+            raise
         except ArtifactStoreError as error:
-            if self.config.raise_errors:
+            if self.config.raise_errors or refusal(self._scanner, error) is not None:
                 raise
-            return records.failed_commit(error.message, correlation_id)
+            return records.failed_commit(error.message, shown(self._scanner, correlation_id))
 
     def _commit(
         self,
@@ -231,8 +230,10 @@ class ArtifactStore(BranchReverter):
                 try:
                     prepared.append(self._prepare_arguments(arguments))
                 except (InvalidInputError, SecretDetectedError) as error:
-                    refused = records.failed_commit(error.message, arguments.get("correlation_id"))
-                    results[index] = refused | error.as_dict()
+                    told = refusal(self._scanner, error) or error
+                    correlation_id = shown(self._scanner, arguments.get("correlation_id"))
+                    refused = records.failed_commit(told.message, correlation_id)
+                    results[index] = refused | told.as_dict()
                     self._meter.note_failure(self.now_us(), error)
             return prepared
 
@@ -240,6 +241,7 @@ class ArtifactStore(BranchReverter):
             stored = iter(self._apply(prepare_all))
         return [results[index] if index in results else next(stored) for index in range(len(runs))]
 
+    @silent
     def open_run(
         self,
         workflow_id: str,

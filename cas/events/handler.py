@@ -24,6 +24,7 @@ from cas.errors import (
 from cas.events.event import Channels, Event, EventType, new_event
 from cas.lmdbenv import hold_alone, mapped_errors
 from cas.manifest import RunManifest
+from cas.silence import refusal, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -240,8 +241,11 @@ class ArtifactEventHandler:
         return resolved
 
     def _publish_refusal(self, event_type: EventType, event: Event, error: ArtifactStoreError) -> Event:
-        data = error.as_dict() | {"retryable": _may_pass(error)}
-        if isinstance(error, SecretDetectedError) and any(found.name == "ids" for found in error.findings):
+        scanner = self._store.secret_scanner
+        told = refusal(scanner, error) or error
+        data = told.as_dict() | {"retryable": _may_pass(told)}
+        ids = (event.correlation_id, event.workflow_id, event.task_id)
+        if any(text is not None and shown(scanner, text) is None for text in ids):
             event = msgspec.structs.replace(
                 event, correlation_id=_WITHHELD, workflow_id=_WITHHELD, task_id=_WITHHELD
             )

@@ -1,0 +1,86 @@
+"""Errors that tell nothing of a credential, neither in their text nor in the locals of a traceback's frames.
+
+Invariant: a call that is decorated raises no error whose text the secret gate would refuse; an error about what was
+handed in leaves it without the frames below, whose locals hold that. Nothing is stored or logged here, and nothing is
+scanned when a call succeeds.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+from cas.errors import ArtifactStoreError, InvalidInputError, NotFoundError, SecretDetectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cas.secretscan import SecretScanner
+
+ERROR_NAME: Final = "the text of an error"
+
+
+class _Scanning(Protocol):
+    """What has a scanner, None when scanning is off."""
+
+    @property
+    def secret_scanner(self) -> SecretScanner | None: ...
+
+
+_Owner = TypeVar("_Owner", bound=_Scanning)
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def silent(
+    method: Callable[Concatenate[_Owner, _Arguments], _Result],
+) -> Callable[Concatenate[_Owner, _Arguments], _Result]:
+    """Let a method's errors tell nothing of a credential among its arguments."""
+
+    @functools.wraps(method)
+    def call(self: _Owner, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        try:
+            return method(self, *args, **kwargs)
+        except ArtifactStoreError as error:
+            told = refusal(self.secret_scanner, error) or error
+            if not isinstance(told, InvalidInputError | NotFoundError | SecretDetectedError):
+                raise
+        del args, kwargs  # who prints the locals of a traceback finds no content in ours
+        raise _without_frames(told)
+
+    return call
+
+
+def refusal(scanner: SecretScanner | None, error: ArtifactStoreError) -> SecretDetectedError | None:
+    """Return what to raise in place of an error that would tell of a credential, or None when it may be raised.
+
+    Args:
+        scanner: The scanner; None when scanning is off, and then only what the gate itself raised counts.
+        error: The error; one of the gate is given back.
+    """
+    if isinstance(error, SecretDetectedError):
+        return error
+    if scanner is None:
+        return None
+    text = "\n".join(map(str, (*error.args, error.message, error.subject, error.hint)))
+    findings = scanner.scan(text.encode(errors="replace"), ERROR_NAME)
+    return SecretDetectedError(findings) if findings else None
+
+
+def shown(scanner: SecretScanner | None, text: object) -> str | None:
+    """Return a text as the answer to a refused call may repeat it, None for one that holds a credential."""
+    if not isinstance(text, str):
+        return None
+    if scanner is not None and scanner.scan(text.encode(errors="replace"), ""):
+        return None
+    return text
+
+
+def _without_frames(error: ArtifactStoreError) -> ArtifactStoreError:
+    """Return an error without the frames it came through; a secret's without what it was raised from as well."""
+    if isinstance(error, SecretDetectedError):
+        error.__cause__ = None
+    elif error.__cause__ is not None:
+        error.__cause__ = error.__cause__.with_traceback(None)
+    error.__context__ = None
+    return error.with_traceback(None)
