@@ -2,8 +2,8 @@
 
 Each engine scans the files of real backtest runs one by one, as a commit does, and the same files joined to one large
 artifact. Rounds of the engines alternate; the figures are medians of processor time. The share of a commit is the
-reading and scanning of a run's files over the commit of that run with the gate, both by the clock, in turns on the
-same runs. All engines must report the same findings.
+scanning of a run's files over the commit of that run with the gate, both by the clock, in turns on the same runs;
+reading them is told beside it. All engines must report the same findings.
 """
 
 from __future__ import annotations
@@ -99,20 +99,27 @@ def _agree(scanners: Any, contents: Sequence[Content]) -> bool:
 def _share_of_commit(plan: Plan, runs: Sequence[StoredRun]) -> dict[str, float]:
     scanner = SecretScanner()
     scanner.warm()
-    commits_s, scans_s = [], []
+    commits_s, reads_s, scans_s = [], [], []
     with ArtifactStore(ArtifactStoreConfig(repo_path=plan.fresh("share"), durability="full")) as store:
         for run in runs:
             started_s = time.perf_counter()
             store.commit_artifacts(**run.as_call())
             committed_s = time.perf_counter()
-            for path in run.paths:
-                scanner.scan(path.read_bytes(), path.name)
-            scans_s.append(time.perf_counter() - committed_s)
+            contents = [(path.name, path.read_bytes()) for path in run.paths]
+            read_s = time.perf_counter()
+            for name, content in contents:
+                scanner.scan(content, name)
+            scans_s.append(time.perf_counter() - read_s)
+            reads_s.append(read_s - committed_s)
             commits_s.append(committed_s - started_s)
     return {
         "commit_p50_ms": round(statistics.median(commits_s) * 1000, 4),
-        "read_and_scan_p50_ms": round(statistics.median(scans_s) * 1000, 4),
+        "read_p50_ms": round(statistics.median(reads_s) * 1000, 4),
+        "scan_p50_ms": round(statistics.median(scans_s) * 1000, 4),
         "share": round(statistics.median(scans_s) / statistics.median(commits_s), 4),
+        "share_with_reading": round(
+            statistics.median(map(sum, zip(reads_s, scans_s, strict=True))) / statistics.median(commits_s), 4
+        ),
     }
 
 
@@ -144,8 +151,9 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     share = result["share_of_commit"]
     same = "the same findings" if result["same_findings"] else "different findings"
     note = (
-        f"The engines report {same}. Reading and scanning a run takes {share['share'] * 100:.1f} % of its commit: "
-        f"{figure(share['read_and_scan_p50_ms'])} of {figure(share['commit_p50_ms'])} ms."
+        f"The engines report {same}. Scanning a run takes {share['share'] * 100:.1f} % of its commit: "
+        f"{figure(share['scan_p50_ms'])} of {figure(share['commit_p50_ms'])} ms; "
+        f"with reading it {share['share_with_reading'] * 100:.1f} %."
     )
     heads = ["engine", "files of runs, GB/s", "one large file, GB/s", "µs per run"]
     return [Table("Scanning", heads, rows, note)]

@@ -195,9 +195,7 @@ def take_in(
     """
     run = RunIntake(environment, gate, on_read)
     try:
-        for name, data in texts.items():
-            run.scan(data, name)
-        run.scan("\n".join(sources).encode(), "file names")
+        run.scan_texts({**texts, "file names": "\n".join(sources).encode()})
         return run.complete(run.take_all(sources))
     except BaseException:
         run.discard()
@@ -224,6 +222,13 @@ class RunIntake:
             return False
         found, waived = self._gate.scanner.scan_waived(data, name)
         return self._note(found, waived)
+
+    def scan_texts(self, texts: Mapping[str, bytes]) -> None:
+        """Scan short texts by the names to report, which takes one look where none holds anything."""
+        scanner = self._gate.scanner
+        if scanner is not None and not scanner.has_nothing(b"\n\n".join(texts.values())):
+            for name, data in texts.items():
+                self.scan(data, name)
 
     def _note(self, found: Sequence[Finding], waived: Sequence[Waiver]) -> bool:
         self.findings.extend(found)

@@ -145,10 +145,10 @@ class HyperscanEngine:
         self._local = threading.local()
 
     def _events(self, data: bytes) -> list[tuple[int, int]]:
-        import hyperscan
-
         scratch = getattr(self._local, "scratch", None)
         if scratch is None:
+            import hyperscan
+
             scratch = self._local.scratch = hyperscan.Scratch(self._database)
         events: list[tuple[int, int]] = []
         self._database.scan(data, match_event_handler=_remember, context=events, scratch=scratch)

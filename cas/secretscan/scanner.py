@@ -149,14 +149,17 @@ class SecretScanner:
         self, data: bytes | bytearray | memoryview, name: str
     ) -> tuple[list[Finding], list[Waiver]]:
         """Return the findings in ``data`` and the waivers that were used, each in file order."""
-        if self._has_nothing(data):
+        if self.has_nothing(data):
             return [], []  # most artifacts
         stream = self.stream(name)
         stream.feed(data)
         return stream.finish_waived()
 
-    def _has_nothing(self, data: bytes | bytearray | memoryview) -> bool:
-        """Tell whether there is nothing to look at, which costs neither a count of lines nor a copy of ``bytes``."""
+    def has_nothing(self, data: bytes | bytearray | memoryview) -> bool:
+        """Tell whether there is nothing to look at, which costs neither a count of lines nor a copy of ``bytes``.
+
+        Where there is something it need not be a credential; of texts with a blank line between them all are covered.
+        """
         view = memoryview(data).cast("B")
         if view.nbytes <= BLOCK_BYTES:
             return not self._engine(view.nbytes).candidates(bytes(data))

@@ -1,8 +1,10 @@
 """How often the gate is right on the blind sets: written before it was looked at what the rules make of them.
 
-Each set was looked at once, then the rules were mended by class, and the next set taken or written. At the first look
-precision was 1.00, 1.00, 0.975, 1.00, 1.00, 1.00, 0.985, 0.969, 1.00, 0.983, 1.00 and recall 0.86, 0.91, 0.86, 0.90,
-0.95, 0.97, 1.00, 0.913, 0.885, 0.966, 0.987 for A to K. G and K are only reported on: no rule was changed for them.
+Each set was looked at once, then the rules were mended by class, and the next set taken or written. L, M and N were
+written together and looked at under the rules that were mended after A to K; then the places of
+`tests.secrets.contexts` were listed and mended as a whole, and M and N looked at once more before a miss of theirs was
+seen: 1.000 / 0.976 and 0.986 / 0.961. O was written after that, by the same hand. G, K and O are only reported on: no
+rule was changed for them.
 """
 
 import importlib
@@ -13,8 +15,25 @@ from cas.secretscan import SecretScanner
 from tests.secrets.blind.draft import judge, make
 
 TUNED = ("a", "b", "c", "d", "e", "f", "h", "i", "j", "l", "m", "n")
-REPORTED = ("g", "k")
-DRAWS = dict.fromkeys("abcdefghijk", 2) | dict.fromkeys("lmn", 3)
+REPORTED = ("g", "k", "o")
+FIRST_LOOK = {  # precision and recall
+    "a": (1.000, 0.86),
+    "b": (1.000, 0.91),
+    "c": (0.975, 0.86),
+    "d": (1.000, 0.90),
+    "e": (1.000, 0.95),
+    "f": (1.000, 0.972),
+    "g": (0.985, 1.000),
+    "h": (0.969, 0.913),
+    "i": (1.000, 0.885),
+    "j": (0.983, 0.966),
+    "k": (1.000, 0.987),
+    "l": (0.983, 0.918),
+    "m": (1.000, 0.948),
+    "n": (0.986, 0.939),
+    "o": (1.000, 1.000),
+}
+DRAWS = dict.fromkeys("abcdefghijk", 2) | dict.fromkeys("lmn", 3) | {"o": 4}
 
 
 def samples(name, seed):
