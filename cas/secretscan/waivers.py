@@ -35,6 +35,8 @@ _MARKS: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
     ("noqa", re.compile(rb"#\s?noqa:\s?(?:[A-Z]+\d+[, ]{1,2}){0,10}S10[567]\b")),
 )
 
+_ESCAPED_BREAK: Final = re.compile(rb"\\{1,4}n")
+
 
 def inline_mark(text: bytes, at: int, rule: str) -> str:
     """Return the name of the mark on the line of ``at`` that waives ``rule``, or an empty text.
@@ -45,13 +47,27 @@ def inline_mark(text: bytes, at: int, rule: str) -> str:
         rule: Id of the rule that was broken.
     """
     end = text.find(b"\n", at)
-    line = text[text.rfind(b"\n", 0, at) + 1 : len(text) if end < 0 else end]
+    start = text.rfind(b"\n", 0, at) + 1
+    line = text[start : len(text) if end < 0 else end]
     for name, mark in _MARKS:
         for match in mark.finditer(line):
+            if _is_apart(line, match, at - start):
+                continue
             named = match.groupdict().get("rules")
             if named is None or rule.encode() in {part.strip() for part in named.split(b",")}:
                 return name
     return ""
+
+
+def _is_apart(line: bytes, mark: re.Match[bytes], at: int) -> bool:
+    """Tell whether a mark stands in a text with escaped line breaks, such as a string of JSON, on another line than ``at``.
+
+    One with no such break behind it is a comment at the line's end, and covers whatever stands before it.
+    """
+    if _ESCAPED_BREAK.search(line, mark.end()) is None:
+        return False
+    low, high = sorted((at, mark.start()))
+    return _ESCAPED_BREAK.search(line, low, high) is not None
 
 
 class Baseline:

@@ -116,3 +116,28 @@ def test_path_rule_waives_named_rules_under_named_paths():
 
 def test_disabled_rule_is_not_applied():
     assert SecretScanner(engine="python", disabled_rules=["api-key"]).scan(lines("x"), "a.py") == []
+
+
+def test_mark_inside_an_escaped_text_covers_its_own_line_of_that_text():
+    cell = ["x = 1  # cas: allow-secret\n", f"api_key = '{Maker('cell').of(B62, 32)}'\n"]
+    compact = json.dumps({"source": cell, "text": "".join(cell)}).encode()
+    findings, waivers = SecretScanner(engine="python").scan_waived(compact, "a.ipynb")
+    assert findings
+    assert waivers == []
+
+
+def test_mark_inside_an_escaped_text_waives_the_credential_of_its_line():
+    text = f"x = 1\napi_key = '{Maker('cell').of(B62, 32)}'  # cas: allow-secret\ny = 2\n"
+    findings, waivers = SecretScanner(engine="python").scan_waived(
+        json.dumps({"text": text}).encode(), "a.ipynb"
+    )
+    assert findings == []
+    assert [waiver.source for waiver in waivers] == ["inline:cas"]
+
+
+def test_mark_behind_a_value_with_escaped_breaks_waives_it():
+    value = "\\n".join(Maker("pem").of(B62, 64) for _ in range(4))
+    line = f'KEY = "-----BEGIN ' + f'PRIVATE KEY-----\\n{value}\\n"  # cas: allow-secret\n'
+    findings, waivers = SecretScanner(engine="python").scan_waived(line.encode(), "a.py")
+    assert findings == []
+    assert len(waivers) == 1

@@ -102,7 +102,9 @@ def py(m, text: str) -> str:
     blocks = _code(m)
     cut = m.number(0, len(blocks))
     imports = "\n".join(m.random.sample(_IMPORTS, 4))
-    head = f'"""{m.pick("Live trading.", "Backtest of one symbol.", "Signals and orders.", "Data feed.")}"""\n'
+    head = (
+        f'"""{m.pick("Live trading.", "Backtest of one symbol.", "Signals and orders.", "Data feed.")}"""\n'
+    )
     return "\n\n".join([head + "\n" + imports + "\n", *blocks[:cut], text.rstrip("\n") + "\n", *blocks[cut:]])
 
 
@@ -111,7 +113,10 @@ def method(m, text: str) -> str:
     name = m.pick("setup", "connect", "run", "refresh", "start")
     body = textwrap.indent(text.rstrip("\n"), "        ")
     kind = m.pick("Trader", "Feed", "Runner", "Gateway")
-    return py(m, f"class {kind}:\n    def {name}(self, symbol):\n        self.symbol = symbol\n{body}\n        return self\n")
+    return py(
+        m,
+        f"class {kind}:\n    def {name}(self, symbol):\n        self.symbol = symbol\n{body}\n        return self\n",
+    )
 
 
 def log(m, text: str, *, level: str = "") -> str:
@@ -129,7 +134,9 @@ def sh(m, text: str) -> str:
 
 def md(m, text: str) -> str:
     """A page of notes."""
-    return f"# {m.pick('Runbook', 'Notes', 'How to run', 'Desk wiki')}\n\n" + _around(m, _PROSE, text, end="\n\n", least=1)
+    return f"# {m.pick('Runbook', 'Notes', 'How to run', 'Desk wiki')}\n\n" + _around(
+        m, _PROSE, text, end="\n\n", least=1
+    )
 
 
 def yaml(m, text: str) -> str:
@@ -156,14 +163,40 @@ def js(m, value, *, indent: int | None = 2) -> str:
     }  # fmt: skip
     names = list(ordinary)
     cut = m.number(0, len(names))
-    whole = {name: ordinary[name] for name in names[:cut]} | value | {name: ordinary[name] for name in names[cut:]}
+    whole = (
+        {name: ordinary[name] for name in names[:cut]}
+        | value
+        | {name: ordinary[name] for name in names[cut:]}
+    )
     return json.dumps(whole, indent=indent) + "\n"
 
 
 def nb(m, *source: str, output: str = "") -> str:
     """A notebook with a cell of ``source`` and, when given, one that printed ``output``."""
-    cells = [{"cell_type": "code", "id": m.of("0123456789abcdef", 8), "source": block.splitlines(keepends=True), "outputs": []} for block in _code(m)[:3]]
+    cells = [
+        {
+            "cell_type": "code",
+            "id": m.of("0123456789abcdef", 8),
+            "source": block.splitlines(keepends=True),
+            "outputs": [],
+        }
+        for block in _code(m)[:3]
+    ]
     lines = [line + "\n" for line in source]
     outputs = [{"output_type": "stream", "name": "stdout", "text": [output + "\n"]}] if output else []
-    cells.insert(m.number(0, len(cells)), {"cell_type": "code", "id": m.of("0123456789abcdef", 8), "source": lines, "outputs": outputs})
-    return json.dumps({"cells": cells, "metadata": {"language_info": {"name": "python", "version": "3.11.7"}}, "nbformat": 4, "nbformat_minor": 5}, indent=1) + "\n"
+    cells.insert(
+        m.number(0, len(cells)),
+        {"cell_type": "code", "id": m.of("0123456789abcdef", 8), "source": lines, "outputs": outputs},
+    )
+    return (
+        json.dumps(
+            {
+                "cells": cells,
+                "metadata": {"language_info": {"name": "python", "version": "3.11.7"}},
+                "nbformat": 4,
+                "nbformat_minor": 5,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
