@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cas import backup, check, gc, heal, intake, marks, predicate, query, repair, retention, rollback
 from cas.errors import InvalidInputError, SecretDetectedError
+from cas.gc import DEFAULT_DEAD_SHARE
 from cas.meter import Meter, meter_of
 from cas.reader import StoreReader
 from cas.silence import silent
@@ -184,7 +185,7 @@ class StoreKeeper(StoreReader):
         *,
         policy: RetentionPolicy | None = None,
         dry_run: bool = False,
-        dead_share: float = gc.DEFAULT_DEAD_SHARE,
+        dead_share: float = DEFAULT_DEAD_SHARE,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> Record:
         """Remove the files of forgotten runs and whatever else nothing references; readers and writers go on.

@@ -1,68 +1,75 @@
-"""Try mutants of the core: `python -m tests.mutation [--size N] [--seed N] [--survivors] [MODULE ...]`.
+"""Try mutants of the core: `python -m tests.mutation [--size N] [--seed N] [--minutes N] [--survivors] [MODULE ...]`.
 
-Without modules, a random sample over all modules of the core is tried; with modules, all their mutants, or a sample of
-them when a size is given. After tests were added, `--survivors` tries only those again that survived. The verdicts are
-merged into `build/mutation/verdicts.json`, from which `--report` writes `docs/mutation.md`.
+Without modules, a random sample is tried that holds some mutants of every module; with modules, all their mutants, or a
+sample of them when a size is given. Mutants of an unchanged module that were tried before are not tried again, so a run
+that ended early goes on where it stood. After tests were added, `--survivors` tries those again that survived. The
+verdicts are kept in `tests/mutation/verdicts.json`, from which `--report` writes `docs/mutation.md`.
 """
 
 import argparse
-import random
+import itertools
 import sys
-from collections import Counter
+import time
 from pathlib import Path
 
+from .draw import draw
 from .groups import PACKAGES, ROOT, core_modules, load_groups
 from .mutants import Mutant, mutants_of
-from .report import Verdicts, write_report
+from .report import write_report
+from .verdicts import Verdicts
 from .workshop import KILLED, try_mutants
 
 BUILD = ROOT / "build" / "mutation"
-SAMPLE_SIZE = 200
+VERDICTS = ROOT / "tests" / "mutation" / "verdicts.json"
+SAMPLE_SIZE = 1000
 
 
 def main() -> int:
     options = _options()
-    verdicts = Verdicts.load(BUILD / "verdicts.json")
+    verdicts = Verdicts(VERDICTS)
     if options.report:
         write_report(verdicts, ROOT / "docs" / "mutation.md")
         return 0
-    kind = "whole" if options.modules and options.size is None else "sample"
-    population = [
-        mutant
+    populations = {
+        module: [mutant for mutant in mutants_of(module, ROOT) if not mutant.rule]
         for module in options.modules or core_modules()
-        for mutant in mutants_of(module, ROOT)
-        if not mutant.rule
-    ]
-    drawn = population
+    }
     if options.survivors:
-        drawn = [mutant for mutant in population if mutant.name in verdicts.survivors(kind, mutant.module)]
-    elif kind == "sample":
-        size = min(options.size or SAMPLE_SIZE, len(population))
-        drawn = random.Random(options.seed).sample(population, size)
-    print(f"{len(drawn)} of {len(population)} mutants", flush=True)
+        chosen = list(filter(verdicts.survives, itertools.chain(*populations.values())))
+    elif options.modules and options.size is None:
+        chosen = list(itertools.chain(*populations.values()))
+    else:
+        chosen = draw(populations, options.size or SAMPLE_SIZE, options.seed)
+    todo = chosen if options.survivors else list(filter(verdicts.lacks, chosen))
+    print(f"{len(todo)} to try, {len(chosen) - len(todo)} tried before", flush=True)
+    deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+    return _try_all(todo, {module: len(mutants) for module, mutants in populations.items()}, verdicts, deadline)
+
+
+def _try_all(
+    todo: list[Mutant], population_counts: dict[str, int], verdicts: Verdicts, deadline: float | None
+) -> int:
+    """Try mutants group by group, keeping each verdict; return 1 when a group could not be tried or time ran out."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    populations = Counter(mutant.module for mutant in population)
+    failed = False
     for group in load_groups():
-        mine = [mutant for mutant in drawn if mutant.module in group.modules]
+        mine = [mutant for mutant in todo if mutant.module in group.modules]
         if not mine:
             continue
-        found = try_mutants(group, mine, BUILD)
-        for module in sorted({mutant.module for mutant in mine}):
-            tried = [mutant for mutant in mine if mutant.module == module]
-            if options.survivors:
-                verdicts.revise(kind, module, found)
-            else:
-                verdicts.keep(kind, module, populations[module], tried, found, options.seed)
-        verdicts.save()
-        _tell(group.name, mine, found)
-    return 0
-
-
-def _tell(group: str, tried: list[Mutant], found: dict[str, str]) -> None:
-    survivors = [mutant for mutant in tried if found[mutant.name] not in KILLED]
-    print(f"{group}: {len(tried) - len(survivors)} of {len(tried)} killed", flush=True)
-    for mutant in survivors:
-        print(f"  {found[mutant.name]} {mutant.name}\n    - {mutant.was}\n    + {mutant.becomes}", flush=True)
+        killed_count = 0
+        print(f"{group.name}: {len(mine)} mutants", flush=True)
+        try:
+            for mutant, verdict in try_mutants(group, mine, BUILD, deadline):
+                verdicts.take(mutant, verdict, population_counts[mutant.module])
+                verdicts.save()
+                killed_count += verdict in KILLED
+                if verdict not in KILLED:
+                    print(f"  {verdict} {mutant.name}\n    - {mutant.was}\n    + {mutant.becomes}", flush=True)
+        except RuntimeError as error:
+            failed = True
+            print(error, file=sys.stderr, flush=True)
+        print(f"{group.name}: {killed_count} of {len(mine)} killed", flush=True)
+    return int(failed)
 
 
 def _options() -> argparse.Namespace:
@@ -72,6 +79,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--size", type=int, help=f"mutants to draw; {SAMPLE_SIZE} unless modules are named")
     parser.add_argument("--seed", type=int, default=1, help="of the draw; 1 unless given")
+    parser.add_argument("--minutes", type=float, help="stop after this time; the next run goes on from there")
     parser.add_argument("--survivors", action="store_true", help="try only those again that survived")
     parser.add_argument(
         "--report", action="store_true", help="write docs/mutation.md from the verdicts, try nothing"

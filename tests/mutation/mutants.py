@@ -16,6 +16,7 @@ itself, and so is everything outside functions.
 """
 
 import ast
+import functools
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,17 +33,31 @@ class Mutant:
         name: What mutmut calls it; the number at its end counts within the function.
         module: Path of the module below the project folder.
         function: Name of the function or method, dotted.
-        was: The lines of the original that differ, joined.
-        becomes: The same lines of the mutant.
+        original: The text of the whole function.
+        changed: The text of the mutant.
         rule: Name of the rule that leaves it out, or "".
     """
 
     name: str
     module: str
     function: str
-    was: str
-    becomes: str
+    original: str
+    changed: str
     rule: str
+
+    @property
+    def was(self) -> str:
+        """The lines of the original that differ, joined."""
+        return self._difference[0]
+
+    @property
+    def becomes(self) -> str:
+        """The same lines of the mutant."""
+        return self._difference[1]
+
+    @functools.cached_property
+    def _difference(self) -> tuple[str, str]:
+        return _difference(_parsed(self.original), _parsed(self.changed))
 
 
 def mutants_of(module: str, root: Path) -> list[Mutant]:
@@ -52,18 +67,19 @@ def mutants_of(module: str, root: Path) -> list[Mutant]:
     source = (root / module).read_text()
     mutated = mutate_file_contents(module, source)
     lines = mutated.code.splitlines(keepends=True)
-    functions = {
-        name: _parsed("".join(lines[span.start - 1 : span.end]))
+    texts = {
+        name: "".join(lines[span.start - 1 : span.end])
         for name, span in mutated.line_span_by_function_name.items()
     }
+    originals = {name: _parsed(text) for name, text in texts.items() if name.endswith("__mutmut_orig")}
     dotted = module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     mutants = []
     for name in mutated.mutant_names:
         stem = name.rpartition("__mutmut_")[0]
-        original, changed = functions[f"{stem}__mutmut_orig"], functions[name]
+        original = f"{stem}__mutmut_orig"
         function = stem.removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
-        was, becomes = _difference(original, changed)
-        mutants.append(Mutant(f"{dotted}.{name}", module, function, was, becomes, _rule(original, changed)))
+        rule = _rule(originals[original], _parsed(texts[name]))
+        mutants.append(Mutant(f"{dotted}.{name}", module, function, texts[original], texts[name], rule))
     return mutants
 
 
@@ -131,35 +147,31 @@ def _is_encoding(end: tuple[ast.AST, str, object]) -> bool:
 def _path_to_difference(original: ast.AST, changed: ast.AST) -> list[tuple[ast.AST, str, object]]:
     """Nodes from the function down to the smallest one that holds the change, each with the field that leads on.
 
-    The third part is the node of the mutant in the same place.
+    The third part is the node of the mutant in the same place. Empty when the two are alike.
     """
-    path: list[tuple[ast.AST, str, object]] = []
-    while True:
-        step = _differing_field(original, changed)
-        path.append((original, step[0] if step else "", changed))
-        if step is None:
-            return path
-        _, below, other = step
-        if below is None or other is None or type(below) is not type(other):
-            if below is not None:
-                path.append((below, "", other))
-            return path
-        original, changed = below, other
-
-
-def _differing_field(
-    original: ast.AST, changed: ast.AST
-) -> tuple[str, ast.AST | None, ast.AST | None] | None:
+    if type(original) is not type(changed):
+        return [(original, "", changed)]
     for field in original._fields:
         before, after = getattr(original, field, None), getattr(changed, field, None)
         if isinstance(before, list):
             if len(before) != len(after):
-                return field, None, None
+                return [(original, field, changed)]
             for below, other in zip(before, after, strict=True):
-                if isinstance(below, ast.AST) and ast.dump(below) != ast.dump(other):
-                    return field, below, other
-        elif isinstance(before, ast.AST) and not (
-            isinstance(after, ast.AST) and ast.dump(before) == ast.dump(after)
-        ):
-            return field, before, after if isinstance(after, ast.AST) else None
-    return None
+                path = _path_below(below, other)
+                if path is not None:
+                    return [(original, field, changed), *path]
+        else:
+            path = _path_below(before, after)
+            if path is not None:
+                return [(original, field if path or before is None else "", changed), *path]
+    return []
+
+
+def _path_below(before: object, after: object) -> list[tuple[ast.AST, str, object]] | None:
+    """The path on from a field's value; empty when the field itself is what differs, None when nothing does."""
+    if isinstance(before, ast.AST) and isinstance(after, ast.AST):
+        return _path_to_difference(before, after) or None
+    if isinstance(before, ast.AST):
+        return [(before, "", after)]
+    same = type(before) is type(after) and before == after
+    return None if same else []

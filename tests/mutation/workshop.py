@@ -7,10 +7,12 @@ or the tests that gave it.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
 
 from .groups import ROOT, Group
 from .mutants import Mutant
@@ -20,6 +22,7 @@ COPIED = (
     "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md", "LICENSE",
 )  # fmt: skip
 NICENESS = 19
+LOOK_EVERY_S = 1.0
 KILLED = frozenset({"killed", "timeout", "crashed"})
 # How the process of a mutant ended, as mutmut keeps it: pytest's exit code (2: a test module could not be imported), a
 # signal, or a number of its own. mutmut takes 255 for a time-out, but it is a run that pytest could not begin, for
@@ -30,15 +33,48 @@ _VERDICTS = {
 }  # fmt: skip
 
 
-def try_mutants(group: Group, mutants: list[Mutant], build: Path) -> dict[str, str]:
-    """Run mutmut over some mutants of a group's modules.
+def try_mutants(
+    group: Group, mutants: list[Mutant], build: Path, deadline: float | None = None
+) -> Iterator[tuple[Mutant, str]]:
+    """Run mutmut over some mutants of a group's modules, and yield each verdict soon after it is found.
 
-    Returns:
-        The verdict by the mutant's name: "killed", "timeout", "crashed", "survived", "no tests", "not run".
+    When the iterator is closed, or the monotonic clock has reached `deadline`, mutmut and what it started are ended.
+
+    Yields:
+        The mutant and "killed", "timeout", "crashed", "survived", "no tests" or "not run".
 
     Raises:
-        RuntimeError: mutmut did not come to its end, for instance because a test fails without any mutant.
+        RuntimeError: mutmut did not come to its end: the deadline, or a test that fails without any mutant.
     """
+    if deadline is not None and time.monotonic() > deadline:
+        raise RuntimeError(f"no time was left for group {group.name}")
+    copy = _prepared_copy(group, mutants, build)
+    log = build / f"{group.name}.log"
+    waiting = {mutant.name: mutant for mutant in mutants}
+    with log.open("w") as output:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *waiting],
+            cwd=copy, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            env=dict(os.environ, PYTHONPATH=str(copy / "mutants")),  # for the processes that tests start
+            preexec_fn=lambda: os.nice(NICENESS),
+        )  # fmt: skip
+        try:
+            ended = False
+            while not ended:
+                ended = run.poll() is not None or (deadline is not None and time.monotonic() > deadline)
+                for name, code in _codes(copy, waiting.values()).items():
+                    yield waiting.pop(name), _VERDICTS.get(code, "not run")
+                if not ended:
+                    time.sleep(LOOK_EVERY_S)
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+    if waiting:
+        raise RuntimeError(f"mutmut stopped early in group {group.name}; see {log}")
+
+
+def _prepared_copy(group: Group, mutants: list[Mutant], build: Path) -> Path:
     copy = build / group.name
     shutil.rmtree(copy, ignore_errors=True)
     for name in COPIED:
@@ -54,23 +90,20 @@ def try_mutants(group: Group, mutants: list[Mutant], build: Path) -> dict[str, s
     header = "[tool.mutmut]\n"
     chosen = f"only_mutate = {modules}\npytest_add_cli_args_test_selection = {list(group.tests)}\n"
     (copy / "pyproject.toml").write_text(text.replace(header, header + chosen))
-    log = build / f"{group.name}.log"
-    with log.open("w") as output:
-        run = _mutmut(copy, output, "run", "--max-children", "1", *(mutant.name for mutant in mutants))
-    if run.returncode != 0 or "mutations/second" not in log.read_text():
-        raise RuntimeError(f"mutmut stopped early in group {group.name}; see {log}")
-    codes: dict[str, int | None] = {}
-    for module in modules:
-        codes |= json.loads((copy / "mutants" / f"{module}.meta").read_text())["exit_code_by_key"]
-    if any(codes[mutant.name] is None for mutant in mutants):
-        raise RuntimeError(f"mutmut left out some mutants of group {group.name}; see {log}")
-    return {mutant.name: _VERDICTS.get(codes[mutant.name], "not run") for mutant in mutants}
+    return copy
 
 
-def _mutmut(copy: Path, output: TextIO, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    environment = dict(os.environ, PYTHONPATH=str(copy / "mutants"))  # for the processes that tests start
-    return subprocess.run(
-        [sys.executable, "-m", "mutmut", *arguments],
-        cwd=copy, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False,
-        preexec_fn=lambda: os.nice(NICENESS),
-    )  # fmt: skip
+def _codes(copy: Path, waiting: Iterable[Mutant]) -> dict[str, int]:
+    """How the mutants ended that have come to their end, by name."""
+    codes: dict[str, int] = {}
+    waiting = list(waiting)
+    for module in {mutant.module for mutant in waiting}:
+        path = copy / "mutants" / f"{module}.meta"
+        try:
+            found = json.loads(path.read_text())["exit_code_by_key"]
+        except (FileNotFoundError, json.JSONDecodeError):
+            continue  # not there yet, or just being written: the next look finds it
+        for mutant in waiting:
+            if mutant.module == module and found.get(mutant.name) is not None:
+                codes[mutant.name] = found[mutant.name]
+    return codes
