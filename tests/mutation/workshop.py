@@ -26,7 +26,7 @@ LOOK_EVERY_S = 1.0
 KILLED = frozenset({"killed", "timeout", "crashed"})
 # How the process of a mutant ended, as mutmut keeps it: pytest's exit code (2: a test module could not be imported), a
 # signal, or a number of its own. mutmut takes 255 for a time-out, but it is a run that pytest could not begin, for
-# instance for a test's id with two colons; so it does not count as killed here.
+# instance for an id that no test has; so it is no verdict at all here.
 _VERDICTS = {
     0: "survived", 1: "killed", 2: "killed", 3: "killed", 5: "no tests", 33: "no tests",
     -24: "timeout", 24: "timeout", 36: "timeout", 152: "timeout", -11: "crashed", -6: "crashed", -9: "crashed",
@@ -41,7 +41,7 @@ def try_mutants(
     When the iterator is closed, or the monotonic clock has reached `deadline`, mutmut and what it started are ended.
 
     Yields:
-        The mutant and "killed", "timeout", "crashed", "survived", "no tests" or "not run".
+        The mutant and "killed", "timeout", "crashed", "survived" or "no tests".
 
     Raises:
         RuntimeError: mutmut did not come to its end: the deadline, or a test that fails without any mutant.
@@ -63,7 +63,9 @@ def try_mutants(
             while not ended:
                 ended = run.poll() is not None or (deadline is not None and time.monotonic() > deadline)
                 for name, code in _codes(copy, waiting.values()).items():
-                    yield waiting.pop(name), _VERDICTS.get(code, "not run")
+                    if code not in _VERDICTS:
+                        raise RuntimeError(f"{name} could not be tried, mutmut tells {code}; see {log}")
+                    yield waiting.pop(name), _VERDICTS[code]
                 if not ended:
                     time.sleep(LOOK_EVERY_S)
         finally:
