@@ -43,7 +43,9 @@ def main() -> int:
     todo = chosen if options.survivors else list(filter(verdicts.lacks, chosen))
     print(f"{len(todo)} to try, {len(chosen) - len(todo)} tried before", flush=True)
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
-    return _try_all(todo, {module: len(mutants) for module, mutants in populations.items()}, verdicts, deadline)
+    return _try_all(
+        todo, {module: len(mutants) for module, mutants in populations.items()}, verdicts, deadline
+    )
 
 
 def _try_all(
@@ -64,7 +66,9 @@ def _try_all(
                 verdicts.save()
                 killed_count += verdict in KILLED
                 if verdict not in KILLED:
-                    print(f"  {verdict} {mutant.name}\n    - {mutant.was}\n    + {mutant.becomes}", flush=True)
+                    print(
+                        f"  {verdict} {mutant.name}\n    - {mutant.was}\n    + {mutant.becomes}", flush=True
+                    )
         except RuntimeError as error:
             failed = True
             print(error, file=sys.stderr, flush=True)

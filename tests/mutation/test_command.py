@@ -26,19 +26,21 @@ def test_command_with_a_wrong_argument_tries_nothing(argument):
 
 
 @pytest.mark.long
-def test_command_tries_a_module_whole_and_then_its_survivors(tmp_path):
+def test_command_tries_a_module_whole_and_nothing_twice(tmp_path):
     project = tmp_path / "project"
     ignored = shutil.ignore_patterns(".*", "build", "__pycache__")
     shutil.copytree(ROOT, project, ignore=ignored)
+    (project / "tests" / "mutation" / "verdicts.json").unlink()
     for arguments, told in (
-        (["cas/digest.py"], "3 of 3 mutants"),
-        (["--survivors", "cas/digest.py"], "of 3 mutants"),
+        (["cas/digest.py"], "3 to try, 0 tried before"),
+        (["cas/digest.py"], "0 to try, 3 tried before"),
+        (["--survivors", "cas/digest.py"], "0 to try"),
     ):
         run = subprocess.run(
             [sys.executable, "-m", "tests.mutation", *arguments],
             cwd=project, capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert told in run.stdout
-    verdicts = json.loads((project / "build" / "mutation" / "verdicts.json").read_text())
-    assert verdicts["whole"]["cas/digest.py"]["tried"] == 3
-    assert verdicts["whole"]["cas/digest.py"]["killed"] == 3
+    kept = json.loads((project / "tests" / "mutation" / "verdicts.json").read_text())["cas/digest.py"]
+    assert kept["population"] == sum(len(numbers.split()) for numbers in kept["killed"].values()) == 3
+    assert kept["survivors"] == {}

@@ -7,7 +7,6 @@ tried. Written whole under another name and renamed, so a run that is killed los
 
 import datetime
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,17 +112,15 @@ class Verdicts:
         table = {module: dict(self._plain(kept)) for module, kept in sorted(self.modules.items())}
         beside = self.path.with_name(self.path.name + ".new")
         beside.write_text(json.dumps(table, indent=1) + "\n")
-        os.replace(beside, self.path)
+        beside.replace(self.path)
 
     @staticmethod
     def _plain(kept: ModuleVerdicts) -> Iterator[tuple[str, object]]:
-        for name, value in vars(kept).items():
-            if name == "killed":
-                value = {
-                    function: " ".join(map(str, sorted(numbers)))
-                    for function, numbers in sorted(kept.killed.items())
-                }
-            yield name, dict(sorted(value.items())) if name == "survivors" else value
+        yield from (("source", kept.source), ("date", kept.date), ("population", kept.population))
+        killed = {
+            function: " ".join(map(str, sorted(numbers))) for function, numbers in sorted(kept.killed.items())
+        }
+        yield from (("killed", killed), ("survivors", dict(sorted(kept.survivors.items()))))
 
 
 def source_id(module: str) -> str:

@@ -51,21 +51,24 @@ def try_mutants(
     copy = _prepared_copy(group, mutants, build)
     log = build / f"{group.name}.log"
     waiting = {mutant.name: mutant for mutant in mutants}
+    refused: list[str] = []
     with log.open("w") as output:
         run = subprocess.Popen(
             [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *waiting],
             cwd=copy, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             env=dict(os.environ, PYTHONPATH=str(copy / "mutants")),  # for the processes that tests start
-            preexec_fn=lambda: os.nice(NICENESS),
+            preexec_fn=lambda: os.nice(NICENESS),  # noqa: PLW1509  no other thread runs here
         )  # fmt: skip
         try:
             ended = False
             while not ended:
                 ended = run.poll() is not None or (deadline is not None and time.monotonic() > deadline)
                 for name, code in _codes(copy, waiting.values()).items():
-                    if code not in _VERDICTS:
-                        raise RuntimeError(f"{name} could not be tried, mutmut tells {code}; see {log}")
-                    yield waiting.pop(name), _VERDICTS[code]
+                    mutant = waiting.pop(name)
+                    if code in _VERDICTS:
+                        yield mutant, _VERDICTS[code]
+                    else:
+                        refused.append(f"{name} ({code})")
                 if not ended:
                     time.sleep(LOOK_EVERY_S)
         finally:
@@ -74,6 +77,8 @@ def try_mutants(
                 run.wait()
     if waiting:
         raise RuntimeError(f"mutmut stopped early in group {group.name}; see {log}")
+    if refused:
+        raise RuntimeError(f"pytest could not begin with {', '.join(refused)}; see {log}")
 
 
 def _prepared_copy(group: Group, mutants: list[Mutant], build: Path) -> Path:
