@@ -155,3 +155,19 @@ def test_rules_file_has_the_rules_of_the_store():
     assert f"> {health.COMMIT_FAILURE_LIMIT:.2f}" in text
     assert f"> {health.PUSH_FAILURE_LIMIT:.2f}" in text
     assert text.count(f">= {health.LEAST_FAILURES}") == 2
+
+
+def test_storage_growth_adds_up_the_bytes_of_a_month(store):
+    for days, raw_bytes, stored_bytes in ((40, 5000, 500), (10, 1000, 300)):
+        at_us = NOW_US - days * 24 * HOUR_US
+        counted(store, at_us, commit_raw_bytes=raw_bytes, commit_stored_bytes=stored_bytes)
+    counted(store, NOW_US, commit_raw_bytes=24, commit_stored_bytes=7)
+    with store.environment.read() as transaction:
+        growth = health.measures(transaction, NOW_US)["storage_growth"]
+    assert (growth["raw_bytes"], growth["stored_bytes"]) == (1024, 307)
+
+
+def test_storage_growth_of_a_store_without_commits_is_nothing(store):
+    with store.environment.read() as transaction:
+        growth = health.measures(transaction, NOW_US)["storage_growth"]
+    assert growth == {"raw_bytes": 0, "stored_bytes": 0, "file_bytes": 0}

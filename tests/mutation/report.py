@@ -56,8 +56,10 @@ def write_report(verdicts: Verdicts, page: Path) -> None:
     missing = sorted(set(core_modules()) - set(modules))
     sections = [
         words + marker,
-        f"Made with mutmut {importlib.metadata.version('mutmut')}. Of {len(core_modules())} modules {len(whole)} were "
-        f"tried whole and {len(sampled)} by a sample.",
+        (
+            f"Made with mutmut {importlib.metadata.version('mutmut')}. Of {len(core_modules())} modules {len(whole)} "
+            f"were tried whole and {len(sampled)} by a sample."
+        ),
     ]
     if modules:
         sections += [_together(modules.values()), "## By module", _table(modules), "## Survivors"]
@@ -82,9 +84,9 @@ def _together(kept: Iterable[ModuleVerdicts]) -> str:
     return (
         f"{tried} of the {sum(one.population for one in kept)} mutants of these modules were tried: "
         f"{sum(one.killed_first_count for one in kept)} were killed at once, "
-        f"{sum(one.killed_count for one in kept)} once tests were written against survivors. Each module weighted by its "
-        f"mutants, the share of killed ones is {100 * now:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %), "
-        f"at first {100 * first:.1f} % ({100 * first_low:.1f} to {100 * first_high:.1f} %)."
+        f"{sum(one.killed_count for one in kept)} once tests were written against survivors. Each module weighted "
+        f"by its mutants, the share of killed ones is {100 * now:.1f} % (95 % interval {100 * low:.1f} to "
+        f"{100 * high:.1f} %), at first {100 * first:.1f} % ({100 * first_low:.1f} to {100 * first_high:.1f} %)."
     )
 
 
