@@ -26,7 +26,7 @@ def mark(boot=BOOT, namespace=NAMESPACE, number=NUMBER, started=STARTED):
 
 
 def test_own_mark_names_boot_namespace_number_and_start():
-    assert NUMBER == str(os.getpid())
+    assert str(os.getpid()) == NUMBER
     assert NAMESPACE.startswith("pid:[")
     assert STARTED.isdecimal()
     assert may_be_alive(own_mark())
