@@ -85,9 +85,10 @@ test-lowest: $(READY) ## All tests but the long ones, on the lowest supported ve
 	$(LOWEST)/bin/python -m pytest -n $(JOBS)
 
 # Changes one thing in a copy of a module and asks whether a test notices (docs/mutation.md). Without MODULES it draws
-# SIZE mutants (200 unless told) over the whole core by SEED; with MODULES, such as "cas/names.py cas/codec.py", all of theirs.
+# about SIZE mutants (1,000 unless told), some of every module, by SEED; with MODULES, such as "cas/names.py", all of theirs.
+# MINUTES ends a run early; the same command goes on from there.
 mutation: $(READY) ## Try mutants: a sample over the core, or MODULES="cas/names.py" whole
-	$(PY) -m tests.mutation --seed $(SEED) $(if $(SIZE),--size $(SIZE)) $(if $(SURVIVORS),--survivors) $(MODULES)
+	$(PY) -m tests.mutation --seed $(SEED) $(if $(SIZE),--size $(SIZE)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SURVIVORS),--survivors) $(MODULES)
 
 mutation-report: $(READY) ## Write docs/mutation.md from what `make mutation` found
 	$(PY) -m tests.mutation --report
