@@ -96,3 +96,10 @@ def test_tag_names_unusable_id_is_refused(make: object, bad: object) -> None:
     assert callable(make)
     with pytest.raises(InvalidIdError):
         make(bad)
+
+
+@pytest.mark.parametrize("revision", [0, -1])
+def test_correlation_tag_of_a_revision_below_one_names_what_is_wrong(revision: int) -> None:
+    with pytest.raises(InvalidIdError) as caught:
+        correlation_tag("c1", revision)
+    assert caught.value.subject == "revision"
