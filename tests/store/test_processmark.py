@@ -66,13 +66,17 @@ def test_process_of_another_namespace_counts_as_alive(dead):
     assert may_be_alive(mark(namespace="pid:[1]", number=dead))
 
 
-@pytest.mark.parametrize("boot", [BOOT, "-"])
+@pytest.mark.parametrize("boot", [BOOT, "-"], ids=["this boot", "unknown"])
 def test_process_that_has_gone_is_dead_although_its_boot_is_unknown(dead, boot):
     assert not may_be_alive(mark(boot=boot, number=dead))
     assert may_be_alive(mark(boot=boot))
 
 
-@pytest.mark.parametrize("text", ["", "one two", "one two three", f"{BOOT} {NAMESPACE} many {STARTED}"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "one two", "one two three", f"{BOOT} {NAMESPACE} many {STARTED}"],
+    ids=["empty", "two words", "three words", "no number"],
+)
 def test_mark_of_another_form_counts_as_alive(text):
     assert may_be_alive(text.encode())
 
