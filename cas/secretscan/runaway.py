@@ -170,6 +170,8 @@ def _build_sequence(parts: list[Node], automaton: _Automaton) -> _Part:
 def _build_repeat(body: Node, least: int, most: int | None, automaton: _Automaton) -> _Part:
     if can_be_empty(body) and (least > 1 or (most is not None and most > _WRITTEN_OUT)):
         automaton.is_ambiguous = True  # which of the counted rounds are empty ones?
+    if (most is None or most > _WRITTEN_OUT) and _is_empty_in_two_ways(body):
+        automaton.is_ambiguous = True  # each round can be read twice
     written = min(least, _WRITTEN_OUT)
     maybe = Choice((body, Sequence(())))
     if most is not None and most <= _LARGE_REPEAT and isinstance(body, Bytes):
@@ -187,6 +189,19 @@ def _build_repeat(body: Node, least: int, most: int | None, automaton: _Automato
         loop.last + before.last if empty else loop.last,
         before.empty and empty,
     )
+
+
+def _is_empty_in_two_ways(node: Node) -> bool:
+    """Tell whether a part of ``node`` can match nothing in more than one way; positions do not show that."""
+    match node:
+        case Choice(branches):
+            return sum(map(can_be_empty, branches)) > 1 or any(map(_is_empty_in_two_ways, branches))
+        case Sequence(parts):
+            return any(map(_is_empty_in_two_ways, parts))
+        case Repeat(body, least, most):
+            return (least == 0 and most is not None and can_be_empty(body)) or _is_empty_in_two_ways(body)
+        case _:
+            return False
 
 
 def _components(automaton: _Automaton) -> list[int]:

@@ -131,3 +131,16 @@ def test_variant_tells_kinds_of_names_apart():
 def test_setting_unknown_is_refused(arguments):
     with pytest.raises(ConfigError):
         SecretScanner(**arguments)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(a|a)*b", "(?:key|key)+=", "(?:a(?:|))*b", "(?:x(?:y?)?)*z", "(?:ab(?:c?|d?))+e"]
+)
+def test_pattern_whose_rounds_match_nothing_in_two_ways_is_refused(pattern):
+    with pytest.raises(ConfigError, match="run away"):
+        ArtifactStoreConfig(secret_patterns=[pattern])
+
+
+@pytest.mark.parametrize("pattern", ["(?:a|b|)*c", "(?:ab?)*c", "x(?:a?|b?)y[0-9]{4}", "(?:key|token)+="])
+def test_pattern_whose_rounds_match_in_one_way_is_taken(pattern):
+    assert ArtifactStoreConfig(secret_patterns=[pattern]).secret_patterns == (pattern,)

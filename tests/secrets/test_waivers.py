@@ -137,7 +137,7 @@ def test_mark_inside_an_escaped_text_waives_the_credential_of_its_line():
 
 def test_mark_behind_a_value_with_escaped_breaks_waives_it():
     value = "\\n".join(Maker("pem").of(B62, 64) for _ in range(4))
-    line = f'KEY = "-----BEGIN ' + f'PRIVATE KEY-----\\n{value}\\n"  # cas: allow-secret\n'
+    line = 'KEY = "-----BEGIN ' + f'PRIVATE KEY-----\\n{value}\\n"  # cas: allow-secret\n'
     findings, waivers = SecretScanner(engine="python").scan_waived(line.encode(), "a.py")
     assert findings == []
     assert len(waivers) == 1
