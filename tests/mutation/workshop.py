@@ -25,10 +25,10 @@ NICENESS = 19
 LOOK_EVERY_S = 1.0
 KILLED = frozenset({"killed", "timeout", "crashed"})
 # How the process of a mutant ended, as mutmut keeps it: pytest's exit code (2: a test module could not be imported), a
-# signal, or a number of its own. mutmut takes 255 for a time-out, but it is a run that pytest could not begin, for
-# instance for an id that no test has; so it is no verdict at all here.
+# signal, or a number of its own. mutmut takes 255 for a time-out, but it is a run that pytest could not begin: as the
+# same tests began without a mutant, the mutant kept a conftest from being imported.
 _VERDICTS = {
-    0: "survived", 1: "killed", 2: "killed", 3: "killed", 5: "no tests", 33: "no tests",
+    0: "survived", 1: "killed", 2: "killed", 3: "killed", 255: "killed", 5: "no tests", 33: "no tests",
     -24: "timeout", 24: "timeout", 36: "timeout", 152: "timeout", -11: "crashed", -6: "crashed", -9: "crashed",
 }  # fmt: skip
 
