@@ -60,7 +60,7 @@ def inline_mark(text: bytes, at: int, rule: str) -> str:
 
 
 def _is_apart(line: bytes, mark: re.Match[bytes], at: int) -> bool:
-    """Tell whether a mark stands in a text with escaped line breaks, such as a string of JSON, on another line than ``at``.
+    """Tell whether a mark stands on another line than ``at`` of a text with escaped line breaks, as in JSON.
 
     One with no such break behind it is a comment at the line's end, and covers whatever stands before it.
     """
