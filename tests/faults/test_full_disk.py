@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -124,9 +125,16 @@ def swallow(patch):
 
 
 def call_it_broken(patch):
-    """A disk that is full is taken for a broken one."""
+    """A disk that is full is taken for a broken one, whether the write that met it says so or is cut short."""
+    named = faults.storage_error
+
+    def storage_error(error, path, *, writing=False):
+        is_named = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        return named(OSError(errno.EIO, "") if is_named else error, path, writing=writing)
+
     patch.setattr(environment.Environment, "_keep_headroom", lambda self, raw, reserve_bytes: None)
     patch.setattr(faults, "_is_full", lambda path: False)
+    patch.setattr(faults, "storage_error", storage_error)
 
 
 @pytest.mark.parametrize("broken", [swallow, call_it_broken])
