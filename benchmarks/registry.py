@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 STANDARD: Final = (
     *("commit", "commit_stages", "bulk", "four_processes", "stored_bytes", "restore", "list_newest"),
     *("export", "export_stages", "push", "beside", "signing", "signatures"),
-    *("writers", "sizes", "scale", "upkeep", "codecs", "layouts", "browse"),
+    *("writers", "sizes", "codecs", "layouts", "browse"),
     *("metering", "secret_speed", "secret_quality"),
 )
 # What takes longer, each by a target of its own.
-APART: Final = ("refs", "queries", "scale_million")
+APART: Final = ("refs", "queries", "upkeep", "scale", "scale_million")
 NAMES: Final = (*STANDARD, *APART)
 
 

@@ -3,8 +3,8 @@
 Each set was looked at once, then the rules were mended by class, and the next set taken or written. L, M and N were
 written together and looked at under the rules that were mended after A to K; then the places of
 `tests.secrets.contexts` were listed and mended as a whole, and M and N looked at once more before a miss of theirs was
-seen: 1.000 / 0.976 and 0.986 / 0.961. O was written after that, by the same hand. G, K and O are only reported on: no
-rule was changed for them.
+seen: 1.000 / 0.976 and 0.986 / 0.961. O was written after that, by the same hand; P by one who had seen neither the
+rules nor the other sets. G, K, O and P are only reported on: no rule was changed for them.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from cas.secretscan import SecretScanner
 from tests.secrets.blind.draft import judge, make
 
 TUNED = ("a", "b", "c", "d", "e", "f", "h", "i", "j", "l", "m", "n")
-REPORTED = ("g", "k", "o")
+REPORTED = ("g", "k", "o", "p")
 FIRST_LOOK = {  # precision and recall
     "a": (1.000, 0.86),
     "b": (1.000, 0.91),
@@ -32,8 +32,9 @@ FIRST_LOOK = {  # precision and recall
     "m": (1.000, 0.948),
     "n": (0.986, 0.939),
     "o": (1.000, 1.000),
+    "p": (1.000, 0.974),
 }
-DRAWS = dict.fromkeys("abcdefghijk", 2) | dict.fromkeys("lmn", 3) | {"o": 4}
+DRAWS = dict.fromkeys("abcdefghijk", 2) | dict.fromkeys("lmn", 3) | {"o": 4, "p": 3}
 
 
 def samples(name, seed):
