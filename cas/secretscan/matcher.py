@@ -294,7 +294,9 @@ def _match_cell(pattern: UserPattern, data: bytes, cell: int) -> Iterator[Hit]:
     for match in pattern.compiled.finditer(text, start, stop + CELL_BYTES):
         if match.start() >= stop:
             return
-        span = match.span("v") if "v" in pattern.compiled.groupindex else match.span()
+        # A branch without the group may have matched, and its text is forbidden all the same.
+        group = "v" if "v" in pattern.compiled.groupindex and match["v"] else 0
+        span = match.span(group)
         yield _hit(text, low, span, _USER_RANK, pattern.rule, pattern.description)
 
 

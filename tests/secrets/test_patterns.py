@@ -144,3 +144,9 @@ def test_pattern_whose_rounds_match_nothing_in_two_ways_is_refused(pattern):
 @pytest.mark.parametrize("pattern", ["(?:a|b|)*c", "(?:ab?)*c", "x(?:a?|b?)y[0-9]{4}", "(?:key|token)+="])
 def test_pattern_whose_rounds_match_in_one_way_is_taken(pattern):
     assert ArtifactStoreConfig(secret_patterns=[pattern]).secret_patterns == (pattern,)
+
+
+@pytest.mark.parametrize("before", [b"", b"1.25,\n", b"1.25,\n" * 2000])
+def test_pattern_that_matched_without_its_group_v_is_found_as_a_whole(before):
+    (finding,) = scanner(r"desk=(?P<v>[a-z]+)|tok_[0-9]{4}").scan(before + b"tok_1234", "x")
+    assert (finding.line, finding.column) == (before.count(b"\n") + 1, 1)
