@@ -13,7 +13,6 @@ from cas.errors import ConfigError, ExportError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PASSWORD: Final = re.compile(r"(?<=//)[^/]*@")  # up to the last one, as a password may hold another
 _SCHEMES: Final = ("redis://", "rediss://", "unix://")
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 10.0  # much longer than a poll waits
@@ -23,8 +22,17 @@ _ONCE_PREFIX: Final = "cas:published:"
 
 
 def masked(url: str) -> str:
-    """Return a URL without its user and password, and without its query, which may hold them as well."""
-    return _PASSWORD.sub("***@", url.partition("?")[0])
+    """Return a URL without its user and password, and without its query, which may hold them as well.
+
+    A password that was not encoded may hold ``@``, ``/`` and ``?``; where that leaves a doubt, not even the host is
+    shown.
+    """
+    scheme, slashes, rest = url.partition("//")
+    address, _, query = rest.partition("?")
+    if "@" in query:
+        return f"{scheme}{slashes}***"
+    _, sign, place = address.rpartition("@")
+    return f"{scheme}{slashes}{'***@' if sign else ''}{place}"
 
 
 class Connection:
@@ -53,8 +61,9 @@ class Connection:
             self.client: Any = module.Redis.from_url(
                 url, socket_connect_timeout=_CONNECT_S, socket_timeout=_ANSWER_S, health_check_interval=30
             )
-        except ValueError as error:
-            raise ConfigError(f"{self.shown} is no Redis URL", subject="redis") from error
+        except ValueError:
+            # Neither the URL nor the parser's words: what it took for a port may be the password.
+            raise ConfigError("the Redis URL cannot be read", subject="redis") from None
 
     def __repr__(self) -> str:
         return f"<Connection {self.shown}>"
@@ -81,6 +90,9 @@ class Connection:
         Args:
             event_id: The event's id.
             send: Queues the command that sends it.
+
+        Returns:
+            Whether it was sent now.
 
         Raises:
             ExportError: Redis does not answer, or refused; nothing was sent, or the answer was lost.

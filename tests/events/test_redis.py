@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import threading
+import traceback
 
 import pytest
 
@@ -190,6 +192,19 @@ def test_masked_url_shows_neither_user_nor_query():
     assert masked("rediss://u:p%40ss@host:1/2?password=x") == "rediss://***@host:1/2"
     assert masked("redis://u:p@ss@host/0") == "redis://***@host/0"
     assert masked("redis://host/0") == "redis://host/0"
+
+
+@pytest.mark.parametrize(
+    "password", ["zqa/zqb", "zqa?zqb", "zqa@zqb", "zqa@zqb?zqc/zqd", "1234/zqb", "1234?zqb"]
+)
+@pytest.mark.parametrize("kind", BUSES)
+def test_password_that_was_not_encoded_is_never_shown(kind, password):
+    url = f"redis://u:{password}@127.0.0.1:1/0"
+    try:
+        told = kind(url).shown
+    except ConfigError as error:
+        told = "".join(traceback.format_exception(error))
+    assert not any(piece in told + masked(url) for piece in re.split("[/?@]", password))
 
 
 def test_service_survives_a_server_that_comes_late(store):
