@@ -67,7 +67,11 @@ class ListenService:
         self._failures_count = 0
 
     def run(self) -> None:
-        """Serve until asked to stop."""
+        """Serve until asked to stop.
+
+        Raises:
+            StorageError: The store cannot be written at the beginning.
+        """
         self._handler.start()
         health_at_s = self._clock() + self._health_s
         while not self._should_stop():
@@ -101,9 +105,15 @@ class ListenService:
             self._events_count += self._bus.poll(POLL_S)
             self._handler.announce_pushed()
         except ArtifactStoreError as error:
+            self._tell_failures()
             self._back_off(error.message)
             return
-        for failure in self._bus.failures:
+        self._tell_failures()
+
+    def _tell_failures(self) -> None:
+        """Tell what subscribers raised, each once: a poll that never began leaves those of the last one behind."""
+        failures, self._bus.failures = self._bus.failures, []
+        for failure in failures:
             self._failures_count += 1
             # Of an unforeseen error only the name is told: its text could hold anything.
             known = failure.message if isinstance(failure, ArtifactStoreError) else type(failure).__name__

@@ -207,6 +207,34 @@ def test_password_that_was_not_encoded_is_never_shown(kind, password):
     assert not any(piece in told + masked(url) for piece in re.split("[/?@]", password))
 
 
+class LosingBus(RedisStreamsBus):
+    """Loses its connection behind an event that could not be handled, and does not get it back."""
+
+    is_lost = False
+
+    def connect(self):
+        if self.is_lost:
+            raise ExportError("lost")
+
+    def poll(self, timeout_s):
+        self.is_lost = True
+        self.failures = [ConfigError("the run was refused")]
+        raise ExportError("lost")
+
+
+def test_service_tells_a_failure_once_also_when_the_connection_is_lost_behind_it(store):
+    waits, lines = [], []
+    bus = LosingBus("redis://127.0.0.1:1/0")
+    handler = ArtifactEventHandler(store, bus)
+    service = ListenService(
+        store, bus, handler, wait=waits.append, should_stop=lambda: len(waits) >= 3, tell=lines.append
+    )
+    service.run()
+    assert [line for line in lines if "could not be handled" in line] == [
+        "an event could not be handled: the run was refused"
+    ]
+
+
 def test_service_survives_a_server_that_comes_late(store):
     waits, lines = [], []
     bus = RedisBus("redis://:pw@127.0.0.1:1/0")
