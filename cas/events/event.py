@@ -93,10 +93,11 @@ def decode(content: bytes | str) -> Event:
         known = {name: value for name, value in fields.items() if name in _KNOWN}
         return msgspec.convert({**known, "extra": extra}, Event)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        # Of msgspec's errors the one about a field is a kind of the one about the text.
         what = (
-            "is not JSON"
-            if isinstance(error, msgspec.DecodeError)
-            else "lacks a field or has one of a wrong type"
+            "lacks a field or has one of a wrong type"
+            if isinstance(error, msgspec.ValidationError)
+            else "is not JSON"
         )
         raise InvalidInputError(f"a message is no event: it {what}") from None
 

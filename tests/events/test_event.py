@@ -84,3 +84,18 @@ def test_event_for_the_same_cause_has_the_same_id():
     assert first.event_id == again.event_id != other.event_id
     assert first.event_id.startswith("evt_")
     assert len(first.event_id) == 16
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", "is not JSON"),
+        (b'{"event_id": "\xff"}', "is not JSON"),
+        (b"[]", "lacks a field or has one of a wrong type"),
+        (json.dumps({**FIELDS, "data": "text"}).encode(), "lacks a field or has one of a wrong type"),
+        (b'{"event_id": "evt_0123456789ab"}', "lacks a field or has one of a wrong type"),
+    ],
+)
+def test_event_that_is_none_is_told_why(content, words):
+    with pytest.raises(InvalidInputError, match=words):
+        decode(content)
