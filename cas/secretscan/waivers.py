@@ -113,7 +113,7 @@ def read_baseline(path: Path) -> Baseline:
         raise ConfigError(
             f"secret_baseline: cannot read {path}: {error.strerror}", subject=str(path)
         ) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ConfigError(
             f"secret_baseline: {path} is not a baseline file: {error}", subject=str(path)
         ) from error
@@ -130,7 +130,7 @@ def write_baseline(path: Path, findings: Iterable[Finding]) -> None:
     Sorted and without line numbers, so that a version-controlled baseline changes only when findings do.
 
     Raises:
-        ConfigError: The file cannot be written.
+        ConfigError: The file cannot be written, or a name is not Unicode; the file is as it was.
     """
     entries = sorted({(finding.name, finding.rule, finding.fingerprint) for finding in findings})
     document = {
@@ -138,12 +138,22 @@ def write_baseline(path: Path, findings: Iterable[Finding]) -> None:
         "findings": [{"name": name, "rule": rule, "fingerprint": mark} for name, rule, mark in entries],
     }
     try:
+        content = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"secret_baseline: {path} cannot hold a file's name that is not Unicode", subject=str(path)
+        ) from error
+    try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)  # noqa: PTH105
+        except OSError:
+            os.unlink(temporary)  # noqa: PTH108
+            raise
     except OSError as error:
         raise ConfigError(
             f"secret_baseline: cannot write {path}: {error.strerror}", subject=str(path)

@@ -151,3 +151,28 @@ def test_fingerprint_is_the_same_on_every_machine_and_in_every_version():
     assert FINGERPRINT_CHARS == 32
     assert fingerprint("jwt", value) == stretched.hex()[:32]
     assert fingerprint("jwt", value) != fingerprint("api-key", value)
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"version": 1, "findings": [{"fingerprint": "\xff"}]}', b"[" * 100_000]
+)
+def test_baseline_that_is_no_text_or_too_deep_is_named(tmp_path, content):
+    path = tmp_path / "baseline.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="is not a baseline file"):
+        read_baseline(path)
+
+
+def test_baseline_with_a_name_that_is_not_unicode_is_refused(tmp_path):
+    path = tmp_path / "baseline.json"
+    with pytest.raises(ConfigError, match="not Unicode"):
+        write_baseline(path, [finding("a\udcff.py")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_baseline_that_cannot_be_put_in_its_place_leaves_no_file_behind(tmp_path):
+    path = tmp_path / "baseline.json"
+    path.mkdir()
+    with pytest.raises(ConfigError, match="cannot write"):
+        write_baseline(path, [finding()])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["baseline.json"]
