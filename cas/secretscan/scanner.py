@@ -39,7 +39,6 @@ _ALL_RULES: Final = "*"
 _MOST_VARIANTS: Final = 1024  # remembered names; a few hundred kilobytes
 _WITHHELD_NAME: Final = "(a name that holds a credential)"
 
-
 # Engines by what they look for, for the life of the process. Two threads may both build one; either serves.
 # No lock, so that a fork in the middle leaves nothing held.
 _ENGINES: dict[tuple[str, tuple[str, ...]], Engine] = {}
@@ -63,7 +62,7 @@ def place_of(name: str) -> str:
 class SecretScanner:
     """Finds credentials in artifacts.
 
-    Scanners are immutable and may be shared by threads; after a fork the child may go on using them.
+    What a scanner finds never changes. It may be shared by threads; after a fork the child may go on using it.
 
     Args:
         config: Gives the user's patterns, the baseline file and the rules left out; None means the built-in rules.
@@ -96,9 +95,9 @@ class SecretScanner:
         self._path_rules = {
             glob: frozenset(rules) for glob, rules in (by_path if path_rules is None else path_rules).items()
         }
-        known = rule_ids() | {pattern.rule for pattern in user_patterns}
-        for rule in self._disabled.union(*self._path_rules.values()) - known - {_ALL_RULES}:
-            near = difflib.get_close_matches(rule, sorted(known), 3)
+        there_are = rule_ids() | {pattern.rule for pattern in user_patterns}
+        for rule in self._disabled.union(*self._path_rules.values()) - there_are - {_ALL_RULES}:
+            near = difflib.get_close_matches(rule, sorted(there_are), 3)
             raise ConfigError(
                 f"unknown secret rule {rule!r}",
                 subject=rule,
@@ -123,12 +122,12 @@ class SecretScanner:
         Two artifacts with the same bytes and the same variant have the same findings, but for the name in
         them. A baseline entry for one of the two names belongs to the variant as well.
         """
-        known = self._variants.get(name)
-        if known is None:
+        variant = self._variants.get(name)
+        if variant is None:
             if len(self._variants) >= _MOST_VARIANTS:
                 self._variants.clear()
-            known = self._variants[name] = self._find_variant(name)
-        return known
+            variant = self._variants[name] = self._find_variant(name)
+        return variant
 
     def _find_variant(self, name: str) -> str:
         globs = sorted(glob for glob in self._path_rules if fnmatch.fnmatchcase(name, glob))
@@ -266,9 +265,8 @@ class StreamScanner:
             taken = rest[: end - len(self._buffer)]
             rest = rest[taken.nbytes :]
             self._buffer = b"".join((self._buffer, taken))
-            if (
-                len(self._buffer) == end
-            ):  # a block and what it must see behind it, so that nothing is copied again
+            # Just a block and what it must see behind it, so that nothing is copied again.
+            if len(self._buffer) == end:
                 self._search(self._core + BLOCK_BYTES)
                 self._forget()
 
@@ -305,12 +303,12 @@ class StreamScanner:
         for hit in sorted(hits):
             start = hit.start - self._base
             line += data.count(b"\n", at, start)
+            newline = data.rfind(b"\n", at, start)
+            line_start = self._base + newline + 1 if newline >= 0 else line_start
             at = start
-            newline = data.rfind(b"\n", 0, start)
-            line_start = self._base + newline + 1 if newline >= 0 else self._line_start
             # In UTF-16 a line break takes two bytes, or the line's first byte is the zero of its first
             # character.
-            is_shifted = hit.wide and newline >= 0
+            is_shifted = hit.wide and line_start > 0
             self._hits.append((hit, line, hit.start - line_start + 1 - is_shifted))
         self._core = core_end
 

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from cas.secretrules import WRAPPED_LITERALS
+from cas.secretscan import scanner
 from cas.secretscan.encodings import decode_base64, wide_texts, wrapped_anchors
 
 PLAIN = bytes(ord("a") + number * 7 % 26 for number in range(3000))
@@ -127,3 +128,11 @@ def test_wide_texts_gives_every_stretch():
     ]
     assert list(wide_texts("short".encode("utf-16-le"))) == []
     assert list(wide_texts(b"plain text without any zero")) == []
+
+
+@pytest.mark.parametrize("filler_count", [10, 30_000])
+def test_finding_in_utf_16_counts_its_column_from_a_line_that_began_blocks_before(monkeypatch, filler_count):
+    monkeypatch.setattr(scanner, "BLOCK_BYTES", 64 * 1024)
+    text = "one\n" + "1.25, " * filler_count + 'password = "Xk29#mLq81zz"'
+    (finding,) = scanner.SecretScanner(engine="python").scan(text.encode("utf-16-le"), "x.txt")
+    assert (finding.line, finding.column) == (2, 2 * (text.index("Xk29") - len("one\n")) + 1)
