@@ -58,7 +58,6 @@ Anchor = Fixed | Guarded | Loose
 # match.
 Candidate = tuple[int, int]
 
-
 # Index of the pseudo anchor that says "there is UTF-16 text somewhere"; its place means nothing.
 WIDE_INDEX: Final = -1
 
@@ -75,9 +74,8 @@ class PythonEngine:
     """Candidates by literal search with the standard library alone."""
 
     def __init__(self, anchors: Iterable[tuple[int, Anchor]]) -> None:
-        self._literals: list[
-            tuple[int, bytes, bytes, int]
-        ] = []  # anchor, literal, its letters, its place in the anchor
+        # Anchor, literal, its letters, its place in the anchor.
+        self._literals: list[tuple[int, bytes, bytes, int]] = []
         self._patterns: list[tuple[int, re.Pattern[bytes]]] = []
         self._steps: list[tuple[int, int]] = []
         for index, anchor in anchors:
@@ -138,7 +136,8 @@ class HyperscanEngine:
         self._anchors = tuple(anchors)
         known = [(index, _notation(anchor)) for index, anchor in enumerate(anchors)]
         self._database = _compile(
-            [(index, expression, flags) for index, (expression, flags) in known if expression]
+            [(index, expression, flags) for index, (expression, flags) in known if expression],
+            wide_index=len(self._anchors),
         )
         unknown = [index for index, (expression, _) in known if not expression]
         self._rest = PythonEngine((index, anchors[index]) for index in unknown) if unknown else None
@@ -192,16 +191,16 @@ def _notation(anchor: Anchor) -> tuple[bytes, int]:
     if anchor.expression is None:
         return b"", 0
     try:
-        _compile([(0, anchor.expression, 0)])
+        _compile([(0, anchor.expression, 0)], wide_index=1)
     except hyperscan.error:
         return b"", 0
     return anchor.expression, 0
 
 
-def _compile(patterns: list[tuple[int, bytes, int]]) -> hyperscan.Database:
+def _compile(patterns: list[tuple[int, bytes, int]], *, wide_index: int) -> hyperscan.Database:
+    """Return the automaton of the patterns and of UTF-16 text, which is told under ``wide_index``."""
     import hyperscan
 
-    wide_index = 1 + max((index for index, _, _ in patterns), default=0)
     everything = [*patterns, (wide_index, _WIDE_EXPRESSION, hyperscan.HS_FLAG_SINGLEMATCH)]
     ids, expressions, flags = zip(*everything, strict=True)
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
