@@ -49,8 +49,10 @@ class RedisBus(RedisBusBase):
 
     def close(self) -> None:
         """Close the connection."""
-        self._drop_listener()
-        super().close()
+        try:
+            self._drop_listener()
+        finally:
+            super().close()
 
     def _send(self, client: Any, channel: str, content: bytes) -> Any:  # noqa: ANN401
         return client.publish(channel, content)
