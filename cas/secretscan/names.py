@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 from cas.secretrules import vocabulary as known
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_KINDS: Final = {"password": "password", "passwd": "password", "passphrase": "password", "pwd": "password"}
 _LOOSE_TAIL_WORDS: Final = 2  # a name such as TOKEN_MY_DESK; more than two unknown words say something else
 _TRADING_OPENERS: Final = known.SERVICES - {
     "github",
@@ -32,8 +31,8 @@ class NameKind(NamedTuple):
     """What a name names.
 
     Attributes:
-        kind: ``password``, ``secret``, ``token``, ``key``, ``aws-id``, ``aws-secret``, ``wallet`` or
-        ``mnemonic``. sure: False when unknown words follow, so that only an unmistakable value counts.
+        kind: One of the keys of ``KIND_RULES``, by which a finding is called.
+        sure: False when unknown words follow, so that only an unmistakable value counts.
         trading: A word of the name is a broker, an exchange or a data service.
     """
 

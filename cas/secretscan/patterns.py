@@ -17,9 +17,7 @@ from cas.errors import ConfigError
 from cas.secretscan.engine import Loose
 from cas.secretscan.runaway import runaway_reason
 from cas.secretscan.tree import (
-    Bytes,
     Choice,
-    Look,
     Node,
     Repeat,
     Sequence,
@@ -119,7 +117,5 @@ def _trimmed(node: Node) -> Node:
             return Sequence(tuple(_trimmed(part) for part in parts))
         case Choice(branches):
             return Choice(tuple(_trimmed(branch) for branch in branches))
-        case Bytes() | Look():
-            return node
         case _:
             return node

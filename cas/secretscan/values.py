@@ -58,7 +58,6 @@ _MAIL: Final = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
 _HOST: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::\d+)?(?:/.*)?", re.IGNORECASE)
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _MODEL_TOKEN: Final = re.compile(r"[<\[|][\w|/ -]{1,24}[>\]|]")
-_DIGITS: Final = re.compile(r"\d+")
 _SEALED: Final = re.compile(r"Ag[A-Za-z0-9+/]{250,}={0,2}")  # a value of a Kubernetes SealedSecret
 _WORD_MIN_CHARS: Final = 4
 _CREDENTIAL_WORDS: Final = (
@@ -207,7 +206,7 @@ def _is_code(value: str) -> bool:
 
 
 def is_mnemonic(value: str) -> bool:
-    """Tell whether a value is a wallet's recovery phrase: 12 to 24 lower-case words."""
+    """Tell whether a value is a wallet's recovery phrase: 12 to 25 lower-case words."""
     words = value.replace(",", " ").split()
     if not 12 <= len(words) <= 25 or known.STOP_WORDS & set(words):
         return False
