@@ -39,15 +39,13 @@ if TYPE_CHECKING:
 TRANSIENT_KINDS: Final = frozenset({"disk_full", "readers_full", "map_full"})
 PAUSES_S: Final = (0.1, 1.0, 5.0)  # short: on Streams the event comes again later in any case
 ARTIFACT_KINDS: Final = ("test_report", "trades", "equity_curve", "events_log")
-AGENT_VERSION: Final = (
-    "tester-v1.0"  # what the replaced system's integration wrote when nobody said otherwise
-)
+# What the replaced system's integration wrote when nobody said otherwise.
+AGENT_VERSION: Final = "tester-v1.0"
 _PASSED_ON: Final = ("agent_version", "llm_version")
 _WITHHELD: Final = "withheld"  # stands for an ID that is itself a credential
 _FEED_FILE: Final = "announce.lock"
-_ANNOUNCED_AT_ONCE: Final = (
-    100  # a kill between publishing and noting it repeats at most so many, under equal ids
-)
+# A kill between publishing and noting it repeats at most so many, under equal ids.
+_ANNOUNCED_AT_ONCE: Final = 100
 
 
 class ArtifactEventHandler:
@@ -109,7 +107,8 @@ class ArtifactEventHandler:
             The event that was published; None for an event that is none of ours.
 
         Raises:
-            ArtifactStoreError: It may work later, and the bus delivers the event again when this raises.
+            ArtifactStoreError: It may work later, and the bus delivers the event again when this raises; or the outcome
+                could not be published.
         """
         if event.event_type != EventType.TEST_PASSED:
             return None
@@ -134,6 +133,7 @@ class ArtifactEventHandler:
 
         Raises:
             StorageError: The store cannot be read or written.
+            ExportError: The bus does not take an event; the next call begins with those that were not noted.
         """
         environment = self._store.environment
         folder = environment.directory

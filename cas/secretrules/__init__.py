@@ -1,8 +1,8 @@
 """The rule table of the secret gate, data only.
 
-Invariant: ids are unique within a kind and never reused for another meaning, because waivers, baselines and
-stored scan results refer to them; any change of the table or of the judgement raises ``TABLE_VERSION``.
-Nothing is scanned here.
+Invariant: an id stands for one kind of credential, which several rules may describe, and is never reused for
+another, because waivers and baselines refer to it; any change of the table or of the judgement raises
+``TABLE_VERSION``. Nothing is scanned here.
 """
 
 from __future__ import annotations

@@ -22,13 +22,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: Stable name, in kebab case; waivers and baselines refer to it.
         description: What was found, as a noun phrase.
-        pattern: Python bytes pattern; group ``v`` is the credential, the whole match when there is none.
-        Every repeat
-            is bounded, because it is run on windows of limited size.
-        check: Name of the check that decides whether a match is a credential; empty means that the form
-        suffices. rank: Of two findings on the same bytes the higher rank stays. guard: Bytes pattern,
-        caseless, that must match around a literal before ``pattern`` is tried; empty means that
-            the fixed beginning of ``pattern`` is looked for instead.
+        pattern: Python bytes pattern; group ``v`` is the credential, the whole match when there is none. Every
+            repeat is bounded, because it is run on windows of limited size.
+        check: Name of the check that decides whether a match is a credential; empty means that the form suffices.
+        rank: Of two findings on the same bytes the higher rank stays.
+        guard: Bytes pattern, caseless, that must match around a literal before ``pattern`` is tried; empty means
+            that the fixed beginning of ``pattern`` is looked for instead.
         literals: Lower-case words at one of which ``pattern`` is tried when ``guard`` has matched.
     """
 

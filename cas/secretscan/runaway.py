@@ -50,9 +50,8 @@ class _Part:
 @dataclass(slots=True)
 class _Automaton:
     masks: list[int] = field(default_factory=list[int])
-    follow: list[dict[int, int]] = field(
-        default_factory=list[dict[int, int]]
-    )  # position -> how many ways lead to it
+    # For each position those that may come next, and how many ways lead there.
+    follow: list[dict[int, int]] = field(default_factory=list[dict[int, int]])
     is_ambiguous: bool = False
 
     def add(self, mask: int) -> int:

@@ -8,7 +8,7 @@ Invariant: they read and change nothing. Each raises AssertionError with the run
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cas import ArtifactStore
     from cas.testing.model import StoreModel
 
-_ALL: int = 100_000
+_ALL: Final = 100_000
 
 
 def assert_runs_found(store: ArtifactStore, model: StoreModel) -> None:
