@@ -17,12 +17,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from cas.errors import (
-    ConfigError,
-    ConflictError,
-    GitCommandFailedError,
-    NotFoundError,
-)
+from cas.errors import ConfigError, ConflictError, GitCommandFailedError, NotFoundError
 from gitexport.git import (
     GitOptions,
     GitResult,
@@ -195,7 +190,7 @@ class GitRepository:
             *(p.rstrip("/") for p in prefixes),
         ).stdout
         found: dict[str, RefValue] = {}
-        for line in os.fsdecode(listed).splitlines():
+        for line in _lines(listed):
             oid, name, symref, *target = line.split("\0")
             found[name] = RefValue(oid, (target[0] or None) if target else None, symref or None)
         return found
@@ -407,7 +402,7 @@ class GitRepository:
         remotes = self.remotes()
         if remote in remotes:
             listed = self._run("remote", "get-url", "--push", "--all", "--", remote).stdout
-            urls = os.fsdecode(listed).splitlines()
+            urls = _lines(listed)
             if len(urls) != 1:
                 raise ConfigError(
                     f"remote {remote!r} has {len(urls)} push URLs; one is needed", subject=remote
@@ -436,7 +431,7 @@ class GitRepository:
         starts = tuple(prefixes)
         words = ["ls-remote", "--refs", "--quiet", "--end-of-options", url]
         listed = self.run_remote(words, timeout_s=timeout_s).stdout
-        pairs = (line.split("\t", 1) for line in os.fsdecode(listed).splitlines())
+        pairs = (line.split("\t", 1) for line in _lines(listed))
         return {name: oid for oid, name in pairs if name.startswith(starts)}
 
     def run_remote(
@@ -464,6 +459,11 @@ class GitRepository:
             extra_env={"GIT_DIR": str(self.git_dir)} | (extra_env or {}),
             pass_fds=pass_fds,
         )
+
+
+def _lines(output: bytes) -> list[str]:
+    """Return lines as git ends them: `str.splitlines` also splits at characters that names of refs may hold."""
+    return os.fsdecode(output).removesuffix("\n").split("\n") if output else []
 
 
 def _no_repository(path: Path) -> GitCommandFailedError:

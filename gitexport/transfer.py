@@ -122,7 +122,7 @@ def _view_environment(folder: Path, repo: GitRepository) -> dict[str, str]:
 def _parse(porcelain: bytes) -> dict[str, RefAnswer]:
     """Read the lines ``<flag> TAB <from>:<to> TAB <summary> (<reason>)``; all others are talk."""
     answers: dict[str, RefAnswer] = {}
-    for line in os.fsdecode(porcelain).splitlines():
+    for line in os.fsdecode(porcelain).split("\n"):  # `splitlines` splits at characters that names may hold
         flag, *rest = line.split("\t")
         if len(flag) != 1 or len(rest) != 2:  # noqa: PLR2004
             continue

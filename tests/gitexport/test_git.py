@@ -332,6 +332,17 @@ def test_refs_are_listed_with_peeled_tags_and_symbolic_targets(bare):
     assert bare.list_refs(["refs/heads/a/b", "refs/tags"]).keys() == {"refs/heads/a/b", "refs/tags/t"}
 
 
+@pytest.mark.parametrize("character", ["\u0085", "\u2028", "\u2029"])
+def test_ref_whose_name_holds_a_line_separator_is_listed_like_others(bare, character):
+    oid = commit(bare.path)
+    names = {f"refs/tags/a{character}b", "refs/tags/plain"}
+    bare.update_refs([RefChange(name, None, oid) for name in sorted(names)])
+    assert bare.list_refs().keys() == names
+    assert bare.list_remote_refs(str(bare.path)).keys() == names
+    refs = dict.fromkeys(names, oid)
+    assert push_once(bare, str(bare.path), refs, timeout_s=30).refs.keys() == names
+
+
 def test_refs_are_read_by_exact_name_however_many(bare):
     oid = commit(bare.path)
     names = [f"refs/heads/w/t{number}" for number in range(300)]
