@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import re
 import time
@@ -139,7 +140,7 @@ def post(
             reason = f"status {error.code}"
             if error.code < _SERVER_ERROR and error.code not in _RETRIED_STATUS:
                 break
-        except (OSError, ValueError, urllib.error.URLError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = type(getattr(error, "reason", error)).__name__  # its text may hold the URL
         if pause_s is not None:
             pause(pause_s)

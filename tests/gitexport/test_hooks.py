@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import shlex
+import socket
 import subprocess
 import sys
 import threading
@@ -104,6 +105,30 @@ def test_masked_url_shows_scheme_and_host_alone(url, shown):
 def test_post_to_nobody_is_an_error():
     with pytest.raises(ExportError):
         webhook.post("http://127.0.0.1:1/", b"{}", pause=no_pause)
+
+
+def answer_once(listener, said):
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(said)
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 " + b"x" * 70_000 + b"\r\n"])
+def test_post_to_something_that_speaks_no_http_is_an_error(said):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads = [threading.Thread(target=answer_once, args=(listener, said)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        with pytest.raises(ExportError, match="did not take the post"):
+            webhook.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", b"{}", pause=no_pause)
+        for thread in threads:
+            thread.join()
+
+
+def test_post_to_a_port_that_is_no_number_is_an_error():
+    with pytest.raises(ExportError, match="InvalidURL"):
+        webhook.post("http://127.0.0.1:port/", b"{}", pause=no_pause)
 
 
 @pytest.mark.parametrize(
