@@ -66,9 +66,11 @@ def packed_refs_lock(common_dir: Path, wait_s: float = _LOCK_WAIT_S) -> Generato
         write_all(descriptor, LOCK_TEXT)
         os.fsync(descriptor)
         _link_once_free(own, path, deadline_s)
-        yield
+        try:
+            yield
+        finally:  # under the lock: without it, the file of that name is another exporter's
+            (common_dir / TEMPORARY_NAME).unlink(missing_ok=True)
     finally:
-        (common_dir / TEMPORARY_NAME).unlink(missing_ok=True)
         if is_same_file(path, descriptor):
             path.unlink(missing_ok=True)
         remove_held(own, descriptor)

@@ -19,7 +19,7 @@ from cas.errors import ConflictError, GitCommandFailedError, IntegrityError, Inv
 from cas.objects import Person, commit_bytes, object_id
 from gitexport.git import GitOptions
 from gitexport.packedrefs import HEADER, PackedEdit, PackedRefs
-from gitexport.reflocks import JOURNAL_NAME, LOCK_TEXT, TEMPORARY_NAME
+from gitexport.reflocks import JOURNAL_NAME, LOCK_TEXT, TEMPORARY_NAME, packed_refs_lock
 from gitexport.refs import RefChange, read_refs, sweep_ref_leftovers, update_refs
 from gitexport.repository import GitRepository
 
@@ -580,6 +580,16 @@ def test_own_stale_lock_is_removed_and_a_living_one_is_not(repo):
     lock.write_bytes(b"")  # as git's own looks
     assert sweep_ref_leftovers(repo) == []
     assert lock.exists()
+
+
+def test_exporter_that_waits_in_vain_leaves_the_file_of_the_one_that_has_the_lock(repo):
+    temporary = repo.common_dir / TEMPORARY_NAME
+    with packed_refs_lock(repo.common_dir):
+        temporary.write_bytes(b"being written")
+        with pytest.raises(GitCommandFailedError), packed_refs_lock(repo.common_dir, wait_s=0):
+            pass
+        assert temporary.exists()
+    assert leftovers(repo) == []
 
 
 def test_locks_of_our_killed_git_are_told_from_those_of_others(repo):
