@@ -18,7 +18,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from cas.errors import GitCommandFailedError
+from cas.errors import GitCommandFailedError, InvalidNameError
 from gitexport.heldfile import (
     create_held,
     create_held_at,
@@ -29,7 +29,7 @@ from gitexport.heldfile import (
     sync_folder,
     write_all,
 )
-from gitexport.refvalues import REFTABLE_LOCK, lock_in_the_way
+from gitexport.refvalues import REFTABLE_LOCK, check_ref_name, lock_in_the_way
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -157,14 +157,14 @@ def _remove_locks(journal: Path, removed: list[Path]) -> None:
     Raises:
         GitCommandFailedError: A lock may as well be another git's; a minute later it is known.
     """
-    head, *lines = journal.read_text("utf-8").split("\n")
+    head, *lines = journal.read_text("utf-8", "replace").split("\n")
     if head != _JOURNAL_HEAD:  # cut short: git was not started before the journal was whole
         return
     unknown: Path | None = None
     for line in lines:
         oid, _, name = line.partition(" ")
         lock = journal.parent / f"{name}.lock"
-        if not name or not lock.exists():
+        if not _is_ref_name(name) or not lock.exists():
             continue
         content = lock.read_text("ascii", "replace").strip()
         if content == oid != "" or (not content and _is_settled(lock)):
@@ -181,6 +181,15 @@ def _remove_locks(journal: Path, removed: list[Path]) -> None:
             unknown = table_lock
     if unknown is not None:
         raise lock_in_the_way(str(unknown))
+
+
+def _is_ref_name(name: str) -> bool:
+    """Tell whether a journal may name this: ours names nothing else, one that was planted may lead anywhere."""
+    try:
+        check_ref_name(name)
+    except InvalidNameError:
+        return False
+    return True
 
 
 def _is_settled(lock: Path) -> bool:

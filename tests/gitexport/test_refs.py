@@ -625,8 +625,23 @@ def test_young_empty_lock_is_reported_until_it_is_known_to_be_dead(repo):
 
 def test_journal_cut_short_is_dropped(repo):
     journal = repo.common_dir / JOURNAL_NAME
-    journal.write_text("cas-gitexp")
-    assert sweep_ref_leftovers(repo) == [journal]
+    for content in (b"cas-gitexp", b"", bytes(range(256))):
+        journal.write_bytes(content)
+        assert sweep_ref_leftovers(repo) == [journal]
+
+
+def test_journal_leads_to_no_file_outside_of_the_refs(repo):
+    outside = repo.common_dir.parent / "outside.lock"
+    journal = repo.common_dir / JOURNAL_NAME
+    for content, oid in (("", ""), ("a" * 40, "a" * 40)):
+        outside.write_text(content)
+        os.utime(outside, (1, 1))
+        journal.write_text(
+            "cas-gitexport: moving refs by git update-ref\n"
+            f"{oid} ../outside\n{oid} refs/heads/../../../outside\n{oid} {outside.with_suffix('')}\n"
+        )
+        assert sweep_ref_leftovers(repo) == [journal]
+        assert outside.read_text() == content
 
 
 def test_git_killed_by_the_time_limit_leaves_no_lock_that_blocks_the_next_run(repo):
