@@ -6,7 +6,7 @@ shares the kernel, in containers too, without clocks or process numbers, and two
 newer file by mistake. The kernel frees the lock when the process dies, and not before children that inherited
 the descriptor are gone too.
 
-Also the one place of this package where errors of the operating system become errors of ours.
+Also the place where what the operating system refuses in a repository becomes an error of ours.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def remove_stale(
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError:  # gone meanwhile, a link, or another user's, who will sweep it
         return False
     try:
         if content is not None and os.pread(descriptor, len(content) + 1, 0) != content:
@@ -116,9 +116,8 @@ def create_held_folder(parent: Path, prefix: str) -> Generator[tuple[Path, int],
     path.mkdir(mode=0o700)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(
-            OSError
-        ):  # a file system without locks: after a kill the leftover then stays
+        # A file system without locks: after a kill the leftover then stays.
+        with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield path, descriptor
     finally:
@@ -130,7 +129,7 @@ def remove_stale_folder(path: Path) -> bool:
     """Remove a folder whose holder is dead, with all that is in it; tell whether that was done."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # gone meanwhile, no folder, or another user's, whose live push it may be
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

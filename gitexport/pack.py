@@ -391,13 +391,14 @@ def index_bytes(  # the columns of the table
 def sweep_temporaries(objects_dir: Path) -> list[Path]:
     """Remove what killed writers of ours left in a repository, and return it; files of living ones are not touched.
 
-    Stale ``.keep`` files are known by their content. Nothing that another program made is removed.
+    Stale ``.keep`` files are known by their content. Nothing that another program made is removed, and what cannot be
+    removed stays.
 
     Args:
         objects_dir: The repository's ``objects`` directory.
 
     Raises:
-        StorageError: A leftover cannot be removed.
+        StorageError: The folder cannot be read.
     """
     directory = objects_dir / "pack"
     removed: list[Path] = []

@@ -340,6 +340,7 @@ def test_sweep_spares_living_writers_and_other_programs(repository, object_forma
     (folder / "pack-0123.keep").write_bytes(b"")
     (folder / "cas_pack_dead").write_bytes(b"PACK")
     (folder / f"pack-{'0' * 40}.keep").write_bytes(KEEP_TEXT)
+    (folder / "cas_pack_link").symlink_to("tmp_pack_a1b2c3")
     removed = sweep_temporaries(repository / "objects")
     assert sorted(path.name for path in removed) == ["cas_pack_dead", f"pack-{'0' * 40}.keep"]
     assert kept.keep_path.exists()

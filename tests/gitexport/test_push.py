@@ -429,6 +429,14 @@ def test_view_of_a_killed_exporter_is_swept_and_a_living_one_is_not(local):
     assert sweep_views(local) == []
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_view_of_another_user_is_left_alone(local):
+    theirs = local.common_dir / "cas-push-theirs"
+    theirs.mkdir(mode=0)
+    assert sweep_views(local) == []
+    theirs.chmod(0o700)
+
+
 # ---- other transports -----------------------------------------------------------------------------------------------
 
 
