@@ -47,12 +47,15 @@ class PipeReader:
 
     def __init__(self, descriptor: int, silence_s: float, ended: Callable[[], Exception]) -> None:
         self._descriptor = descriptor
+        # select() takes no descriptor from 1024 on, and the program may have as many files open.
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
         self._silence_s = silence_s
         self._ended = ended
         self._buffer = b""
 
     def _fill(self) -> None:
-        if not select.select([self._descriptor], [], [], self._silence_s)[0]:
+        if not self._poll.poll(self._silence_s * 1000):
             raise GitCommandFailedError(
                 f"git cat-file said nothing for {self._silence_s:g} s and was killed", kind="git_timeout"
             )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_INTERVAL_S: Final = 10.0  # six pushes a minute, as many as hosts advise
 _LONGEST_PAUSE_S: Final = 300.0
+_LONGEST_WAIT_S: Final = 24 * 3600.0  # the system counts milliseconds, up to 25 days of them
 
 
 class StopSignal:
@@ -41,7 +42,7 @@ class StopSignal:
     def set(self) -> None:
         """Set the flag and wake who waits; safe in threads and signal handlers, repeatable."""
         self._is_set = True
-        with contextlib.suppress(BlockingIOError, OSError):  # full: whoever waits wakes up in any case
+        with contextlib.suppress(OSError):  # full: whoever waits wakes up in any case
             os.write(self._writer, b"x")
 
     def is_set(self) -> bool:
@@ -49,9 +50,11 @@ class StopSignal:
         return self._is_set
 
     def wait(self, timeout_s: float) -> bool:
-        """Sleep until the flag is set or the time is over; tell whether it is set."""
+        """Sleep until the flag is set or the time (at most a day) is over; tell whether it is set."""
         if not self._is_set:
-            select.select([self._reader], [], [], max(0.0, timeout_s))
+            waiting = select.poll()  # select() takes no descriptor from 1024 on
+            waiting.register(self._reader, select.POLLIN)
+            waiting.poll(min(max(0.0, timeout_s), _LONGEST_WAIT_S) * 1000)
         return self._is_set
 
     def __del__(self) -> None:

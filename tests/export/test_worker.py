@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -125,3 +126,19 @@ def test_service_ends_clean_on_sigterm(place, remote):
         assert service.wait() == 0
     assert refs_of(remote) == place.refs()
     place.assert_exported()
+
+
+def test_stop_signal_is_slept_on_in_a_program_with_many_open_files():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2000), limits[1]))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1024)]
+    try:
+        stopping = StopSignal()
+        assert not stopping.wait(0)
+        stopping.set()
+        assert stopping.wait(60)
+        del stopping
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

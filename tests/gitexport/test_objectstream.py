@@ -1,7 +1,9 @@
 """Answers of `cat-file --batch` read from a pipe: cut anywhere, left unread, missing, silent and ended early."""
 
 import contextlib
+import fcntl
 import os
+import resource
 import threading
 
 import pytest
@@ -111,6 +113,31 @@ def test_git_that_is_silent_gives_a_timeout(reading):
     with pytest.raises(GitCommandFailedError, match=r"said nothing for 0\.05 s") as caught:
         list(iter_streams(["a1"], reading(b"a1 bl", silence_s=0.05, close=False)))
     assert caught.value.kind == "git_timeout"
+
+
+def test_pipe_of_a_program_with_many_open_files_is_read(high_descriptor):
+    source, sink = os.pipe()
+    os.write(sink, b"line\n")
+    os.close(sink)
+    assert PipeReader(high_descriptor(source), 20.0, EndedError).read_line() == b"line"
+
+
+@pytest.fixture
+def high_descriptor():
+    """Moves a descriptor to a number that select() does not take."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    moved = []
+
+    def move(descriptor):
+        moved.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 1500))
+        os.close(descriptor)
+        return moved[-1]
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2000), limits[1]))
+    yield move
+    for descriptor in moved:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_read_some_gives_what_is_there_up_to_the_limit(reading):
