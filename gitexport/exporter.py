@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cas import catalog, outbox, records
-from cas.errors import ConfigError, ConflictError, IntegrityError, NotFoundError
+from cas.errors import ArtifactStoreError, ConfigError, ConflictError, IntegrityError, NotFoundError
 from cas.outbox import Stage
 from gitexport import lease
 from gitexport.batch import BatchWriter
@@ -49,7 +49,7 @@ class Exporter:
         store: An open store.
         repository: The target, bare or with a work tree; None means the store's ``repo_path``.
         remote: Remote to push to; None means the store's ``remote_name``.
-        check: ``full`` compares every blob with its digest while copying, ``crc`` only with its CRC-32.
+        check: ``full`` compares every blob with its digest before git sees it, ``crc`` only with its CRC-32.
     """
 
     def __init__(
@@ -98,18 +98,26 @@ class Exporter:
         Raises:
             LeaseHeldError: Another exporter works on this store.
             NotFoundError: ``only`` names an unknown correlation ID.
+            ConfigError: The remote has several push URLs, or a transport that is not allowed.
             GitCommandFailedError: git is missing or too old, there is no repository, or somebody holds a lock in it.
             ConflictError: The repository uses another object format.
+            ExportError: Another program was in the way again and again.
             StorageError: A disk refused.
         """
         started_s = time.monotonic()
-        with lease.hold(self._environment.directory, wait_s):
-            export = _Export(self, progress, should_stop, dry_run=dry_run)
-            selection = None if only is None else self._select(only)
-            export.prepare(selection, retry_parked=retry_parked, rebuild=rebuild)
-            export.write(limit, selection)
-            wanted = (self._store.config.auto_push if push is None else push) and not dry_run
-            export.push(selection, pause, wanted=wanted, recheck=rebuild)
+        export: _Export | None = None
+        try:
+            with lease.hold(self._environment.directory, wait_s):
+                export = _Export(self, progress, should_stop, dry_run=dry_run)
+                selection = None if only is None else self._select(only)
+                export.prepare(selection, retry_parked=retry_parked, rebuild=rebuild)
+                export.write(limit, selection)
+                wanted = (self._store.config.auto_push if push is None else push) and not dry_run
+                export.push(selection, pause, wanted=wanted, recheck=rebuild)
+        except ArtifactStoreError:
+            if export is not None:  # what has arrived in git is told, whatever came after it
+                export.finish_hooks()
+            raise
         export.summary.duration_s = time.monotonic() - started_s
         export.finish_hooks()
         return export.summary
@@ -264,9 +272,9 @@ class _Export:
         return heapq.merge(queued, (sequence for sequence in self._also if sequence > after))
 
     def _claim(self, after: int, room: int, selection: set[int] | None) -> tuple[list[Entry], int, int]:
-        """Return the next entries of the queue, the sequence to go on from, and how many were looked at.
+        """Return the next entries of the queue, the sequence to go on from, and how many there were.
 
-        Bounded in count and bytes. Damaged manifests are set aside at once.
+        Bounded in count and bytes. Damaged manifests count too, and are set aside at once.
         """
         entries: list[Entry] = []
         damaged: dict[int, str] = {}

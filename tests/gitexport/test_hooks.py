@@ -160,13 +160,13 @@ def repository(tmp_path):
 def run(repository, tmp_path):
     """Commits a run, exports with some settings, and returns its result and the summary."""
 
-    def run_with(**settings):
+    def run_with(*, push=False, **settings):
         config = ArtifactStoreConfig(
             repo_path=repository, store_path=tmp_path / "store", scan_for_secrets=False, **settings
         )
         with ArtifactStore(config) as store:
             result = store.commit_artifacts("wf", "task", {"a.txt": b"x"}, {}, "c1")
-            return result, Exporter(store).run(push=False)
+            return result, Exporter(store).run(push=push)
 
     return run_with
 
@@ -190,6 +190,18 @@ def test_export_goes_on_when_the_receiver_refuses(run):
         _, summary = run(on_exported_url=receiver.url)
     assert summary.exported == 1
     assert "did not take the post" in summary.warnings[0]
+
+
+def test_export_that_fails_later_has_told_of_what_arrived(run, repository, tmp_path):
+    subprocess.run(["git", "-C", repository, "remote", "add", "origin", "ext::sh -c true"], check=True)
+    out = tmp_path / "out.json"
+    with pytest.raises(ConfigError, match="transport"):
+        run(
+            push=True,
+            on_exported_command=shlex.join(["sh", "-c", f"sleep 0.1; cat > {shlex.quote(str(out))}"]),
+        )
+    assert json.loads(out.read_text())["event"] == "exported"
+    assert "cas-hooks" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_export_goes_on_when_a_hook_setting_is_unusable(run, tmp_path):
