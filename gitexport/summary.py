@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Final, Literal
 
 from cas import outbox, records
+from cas.errors import IntegrityError
 from cas.outbox import Stage
 from gitexport import lease
 
@@ -78,11 +79,14 @@ class ExportSummary:
 
 
 def export_status(store: ArtifactStore) -> dict[str, object]:
-    """Return the queue in runs and seconds, what is parked and why, the last export and push, and who exports now."""
+    """Return the queue in runs and seconds, what is parked and why, the last export and push, and who exports now.
+
+    A parked entry whose manifest is damaged has a reason, and no names: ``branch`` and ``commit_sha`` are empty.
+    """
     with store.environment.read() as transaction:
         queued = outbox.count_entries(transaction, Stage.WRITE)
         first = next((sequence for sequence, _ in outbox.iter_entries(transaction, Stage.WRITE)), None)
-        oldest_at_us = None if first is None else records.load(transaction, first)[0].created_at_us
+        oldest_at_us = None if first is None else _created_at_us(transaction, first)
         awaiting = outbox.count_entries(transaction, Stage.PUSH)
         parked = list(_parked(transaction))
         last_exported, last_pushed = outbox.last_times(transaction)
@@ -99,15 +103,26 @@ def export_status(store: ArtifactStore) -> dict[str, object]:
     }
 
 
+def _created_at_us(transaction: ReadTransaction, sequence: int) -> int | None:
+    """Return when a run was made; None when its manifest is damaged, which the next export says of it."""
+    try:
+        return records.load(transaction, sequence)[0].created_at_us
+    except IntegrityError:
+        return None
+
+
 def _parked(transaction: ReadTransaction) -> Iterator[dict[str, object]]:
     for stage, what in ((Stage.PARKED_WRITE, "export"), (Stage.PARKED_PUSH, "push")):
         for sequence, attempt in outbox.iter_entries(transaction, stage):
-            record = records.history_record(transaction, sequence)
+            try:
+                record = records.history_record(transaction, sequence)
+            except IntegrityError:  # most likely parked for that very reason, which the next lines tell
+                record = {}
             yield {
                 "stage": what,
                 "correlation_id": record.get("correlation_id"),
-                "branch": record["branch"],
-                "commit_sha": record["commit_sha"],
+                "branch": record.get("branch", ""),
+                "commit_sha": record.get("commit_sha", ""),
                 "reason": attempt.reason,
                 "attempts": attempt.attempt_count,
             }

@@ -135,9 +135,13 @@ def test_damaged_manifest_is_parked_by_name_and_the_rest_goes_on(place):
     with place.store.environment.write() as transaction:
         key, value = next(iter(transaction.scan(Table.MANIFESTS)))
         transaction.put(Table.MANIFESTS, key, value[:-3] + b"xyz")
+    assert (export_status(place.store)["queued"], export_status(place.store)["queued_age_s"]) == (2, None)
     summary = place.export()
     assert (summary.exported, summary.parked) == (1, 1)
     assert place.state(good)["export_state"] == "exported"
+    (parked,) = export_status(place.store)["parked"]
+    assert (parked["correlation_id"], parked["branch"], parked["commit_sha"]) == (None, "", "")
+    assert parked["reason"] == summary.failures[0]["reason"]
 
 
 def lose(place):
