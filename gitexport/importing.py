@@ -292,7 +292,14 @@ class _Import:
             prefix="cas-import-", dir=self._store.environment.directory
         ) as folder:
             contents = self._read_files(wanted, Path(folder))
-            return [self._prepare(branch, run, contents) for run in group]
+            prepared: list[_Prepared] = []
+            try:
+                for run in group:
+                    prepared.append(self._prepare(branch, run, contents))  # noqa: PERF401  what there is is discarded
+            except BaseException:
+                self._discard(prepared)
+                raise
+            return prepared
 
     def _discard(self, prepared: Sequence[_Prepared]) -> None:
         """Remove what large files have left in the store so far."""
@@ -327,24 +334,22 @@ class _Import:
         return contents
 
     def _prepare(self, branch: OldBranch, run: OldRun, contents: Mapping[str, bytes | Path]) -> _Prepared:
-        raw = b""
+        raw: bytes | None = None
         if run.metadata_oid is not None:
             content = contents[run.metadata_oid.hex()]
             raw = content if isinstance(content, bytes) else content.read_bytes()
-        said = parse_metadata(
-            None if run.metadata_oid is None else raw, self._store.config.max_metadata_bytes
-        )
+        said = parse_metadata(raw, self._store.config.max_metadata_bytes)
         for remark in (*run.remarks, *([] if said.remark is None else [said.remark])):
             self.summary.remarks.append(
                 {"branch": branch.name, "commit": run.commit_oid.hex(), "remark": remark}
             )
         sources = {name: contents[oid.hex()] for name, oid in run.files.items()}
         message = run.commit.partition(b"\n\n")[2]
-        taken = self._take_in(branch, sources, {names.METADATA_NAME: raw, "commit message": message})
+        taken = self._take_in(branch, sources, {names.METADATA_NAME: raw or b"", "commit message": message})
         for entry in taken.entries:
             if entry.oid != run.files[entry.name]:
                 raise IntegrityError(f"git gave other bytes than those of {run.files[entry.name].hex()}")
-        return _Prepared(run, said, raw, taken)
+        return _Prepared(run, said, raw or b"", taken)
 
     def _take_in(
         self, branch: OldBranch, sources: Mapping[str, intake.Content], texts: Mapping[str, bytes]

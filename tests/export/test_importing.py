@@ -381,6 +381,14 @@ def test_remote_that_has_an_imported_branch_counts_as_pushed(old, store, tmp_pat
     )
 
 
+def test_large_file_before_a_secret_leaves_nothing_in_the_store(old, store):
+    old.run("t1", "a", files={"big.csv": "0123456789abcdef\n" * 1_200_000})
+    old.run("t1", "b", files={"strategy.py": f"aws_access_key_id = '{KEY}'\n", "big.csv": "pnl\n"})
+    before = dump(store)
+    assert len(import_repository(store).refused) == 1
+    assert dump(store) == before
+
+
 def test_large_file_is_imported_and_old_repository_may_be_bare(old, store, tmp_path):
     old.run("t1", "a", files={"big.csv": "0123456789abcdef\n" * 1_200_000})
     assert import_repository(store).commits == 1
