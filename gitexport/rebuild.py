@@ -125,12 +125,12 @@ def _restore_objects(
 ) -> None:
     try:
         written = write_missing(store.environment, repository, entries, check=check)
-    except IntegrityError:
+    except IntegrityError as error:
         # One damaged blob must not keep the others' objects from coming back.
         for entry in entries if len(entries) > 1 else ():
             _restore_objects(store, repository, summary, [entry], check)
         if len(entries) == 1:
-            summary.warn(f"{entries[0].label} cannot be compared with git: its stored bytes are damaged")
+            summary.warn(f"{entries[0].label} cannot be compared with git: {error.message}")
         return
     summary.objects += written.object_count
     summary.pack_bytes += written.pack_bytes
