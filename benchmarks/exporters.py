@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from benchmarks.orders import Order
     from cas.objects import GitObject
-    from gitexport.writer import CheckLevel
+    from gitexport.blobcopy import CheckLevel
 
 
 def this_exporter(

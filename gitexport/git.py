@@ -41,6 +41,7 @@ DEFAULT_TIMEOUT_S: Final = 600.0
 # made in remote.*.url. Everything that names a program (ext::, fd::, any git-remote-<helper>) stays out.
 PROTOCOLS: Final = ("https", "ssh", "file", "http", "git")
 SSH_COMMAND: Final = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=15"
+ANY_EXIT: Final = range(-64, 256)  # deaths by a signal included: the caller judges by what git said
 _SHOWN_STDERR_CHARS: Final = 2000
 _REAP_S: Final = 5.0  # a killed group is reaped at once; only a process stuck in the kernel takes longer
 
@@ -59,17 +60,13 @@ _FIXED_CONFIG: Final = (
     ("core.fsmonitor", "false"),  # would start a program
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),  # when to repack is the exporter's decision
-    (
-        "core.logAllRefUpdates",
-        "false",
-    ),  # no log file for each of 100,000 branches; existing logs are continued
+    # No log file for each of 100,000 branches; existing logs are continued.
+    ("core.logAllRefUpdates", "false"),
     ("core.fsync", "committed,reference"),
     ("core.filesRefLockTimeout", "2000"),  # milliseconds to wait for a person's own git on one ref
     ("core.packedRefsTimeout", "10000"),  # rewriting a file of 300,000 refs takes git about a second
-    (
-        "reftable.lockTimeout",
-        "5000",
-    ),  # one lock for all refs, held while tables are compacted; git's own is 100
+    # One lock for all refs, held while tables are compacted; git's own is 100.
+    ("reftable.lockTimeout", "5000"),
     ("credential.helper", ""),  # an empty value clears the list, URL-bound helpers of the repository included
     ("push.gpgSign", "false"),  # would start gpg.program
     ("push.negotiate", "false"),  # a fetch before every push
@@ -137,7 +134,7 @@ def git_version() -> tuple[int, ...]:
     return version
 
 
-def run_git(  # the one door; every verb passes through it
+def run_git(
     args: Sequence[str],
     *,
     cwd: Path,

@@ -335,7 +335,7 @@ class PackWriter:
         return receipt
 
 
-def index_bytes(  # the columns of the table
+def index_bytes(
     oids: bytes | bytearray,
     crcs: Sequence[int],
     offsets: Sequence[int],

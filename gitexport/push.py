@@ -171,6 +171,7 @@ def push(  # noqa: PLR0913  # budgets and injected time are all the caller's to 
 
     Raises:
         ConfigError: No such remote, or a transport that is not allowed.
+        GitCommandFailedError: git failed before the first push.
         InvalidNameError: A name git would refuse.
         OSError: The temporary view of the refs cannot be written.
     """
@@ -262,9 +263,8 @@ class _Pushing(Generic[K]):
         if answer.refs:
             return self._after_answer(groups, answer)
         if self.atomic and _NO_ATOMIC.search(answer.text):
-            self.atomic = (
-                False  # groups are then judged by all their refs, and a part that landed is not "pushed"
-            )
+            # Groups are then judged by all their refs, and a part that landed is not "pushed".
+            self.atomic = False
             return [groups]
         reason = _cut(answer.text) or "git push said nothing"
         if _HOPELESS.search(answer.text):
@@ -286,9 +286,12 @@ class _Pushing(Generic[K]):
             self.report.error = reason
             self._settle(groups, PushState.UNKNOWN, reason)
             return []
-        landed = [group for group in groups if all(present.get(name) == oid for name, oid in group.refs)]
+        landed: list[RefGroup[K]] = []
+        left: list[RefGroup[K]] = []
+        for group in groups:
+            there = all(present.get(name) == oid for name, oid in group.refs)
+            (landed if there else left).append(group)
         self._settle(landed, PushState.PUSHED)
-        left = [group for group in groups if group not in landed]
         if not left:
             return []
         # Out of time: each half may fit the limit where the whole does not.

@@ -206,15 +206,16 @@ def _rewrite(repo: GitRepository, changes: Sequence[RefChange], peeled: Mapping[
             with packed_refs_lock(repo.common_dir):
                 look = _look(repo.common_dir, names)
                 if not look.locks:
-                    pending = _plan(repo.common_dir, changes, look)
-                    if pending is None:
+                    plan = _plan(repo.common_dir, changes, look)
+                    if plan is None:
                         return False
-                    after = _publish(repo, *pending, peeled) if pending[1] else _Look()
+                    packed, pending = plan
+                    after = _publish(repo, packed, pending, peeled) if pending else _Look()
                     break
             if time.monotonic() >= deadline_s:
                 raise lock_in_the_way(str(look.locks[0]))
             time.sleep(POLL_S)
-    _settle(repo, pending[1], after)
+    _settle(repo, pending, after)
     return True
 
 

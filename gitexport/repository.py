@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from cas.errors import ConfigError, ConflictError, GitCommandFailedError, NotFoundError
 from gitexport.git import (
+    ANY_EXIT,
     GitOptions,
     GitResult,
     command_failed,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 RefFormat = Literal["files", "reftable"]
 # Exact names in one command line: git looks up each, and then compares each ref found with each name asked for.
 _PATTERN_COUNT: Final = 1000
-_ANY_EXIT: Final = range(-64, 256)
 # A repository made for exports: whole objects need no delta search, and its owner decides when to repack.
 _EXPORT_CONFIG: Final = (
     "[pack]\n\twindow = 0\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[receive]\n\tautogc = false\n"
@@ -264,7 +264,7 @@ class GitRepository:
             options=self.options,
             stdin=b"\0".join(words),
             config=self._hook_config,
-            accepted=_ANY_EXIT,
+            accepted=ANY_EXIT,
             extra_env={"GIT_DIR": str(self.git_dir)},
             pass_fds=pass_fds,
         )
@@ -371,7 +371,7 @@ class GitRepository:
 
     def fsck_strict(self) -> tuple[str, ...]:
         """Return the complaints of ``git fsck --strict`` over all objects; none when the repository is sound."""
-        result = self._run("fsck", "--strict", "--full", "--no-dangling", "--no-progress", accepted=_ANY_EXIT)
+        result = self._run("fsck", "--strict", "--full", "--no-dangling", "--no-progress", accepted=ANY_EXIT)
         lines = [*result.stdout.decode("utf-8", "replace").splitlines(), *result.stderr.splitlines()]
         # "notice:" lines tell of an unborn HEAD or of no refs at all, which is not damage.
         complaints = tuple(line for line in lines if line and not line.startswith("notice:"))
@@ -395,8 +395,8 @@ class GitRepository:
         """Return the URL that a push to ``remote`` goes to: a remote's name, a URL, or an absolute path.
 
         Raises:
-            ConfigError: No such remote, several push URLs, or a transport that is not allowed (``ext::`` and
-                the like).
+            ConfigError: No such remote, several push URLs, or a transport that is not allowed (``ext::``, say).
+            GitCommandFailedError: git failed.
         """
         url = remote
         remotes = self.remotes()

@@ -17,7 +17,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Final
 
-from gitexport.git import mask_credentials
+from gitexport.git import ANY_EXIT, mask_credentials
 from gitexport.heldfile import create_held_folder, mapped_os_errors, remove_stale_folder
 from gitexport.refvalues import check_oid, check_ref_name
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from gitexport.repository import GitRepository
 
 _ACCEPTED_FLAGS: Final = frozenset(" *=")  # fast-forward, new, up to date
-_ANY_EXIT: Final = range(-64, 256)
 _VIEW_PREFIX: Final = "cas-push-"
 
 
@@ -82,7 +81,7 @@ def push_once(
         result = repo.run_remote(
             ["push", *flags, "--end-of-options", url, *(f"{kind}/*:{kind}/*" for kind in kinds)],
             timeout_s=timeout_s,
-            accepted=_ANY_EXIT,
+            accepted=ANY_EXIT,
             extra_env=_view_environment(folder, repo),
             pass_fds=(descriptor,),
         )
