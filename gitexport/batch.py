@@ -205,7 +205,7 @@ class BatchWriter:
 
 
 def _culprits(subject: str, entries: Sequence[Entry]) -> list[Entry]:
-    """Return the entries that an error is about: by a ref, a ref in the way of one, a blob's digest, or any oid."""
+    """Return the entries that an error is about: by a ref, a ref in the way of one, a blob's digest or its oid."""
     found: list[Entry] = []
     for entry in entries:
         names = {entry.branch, *(name for name, _ in entry.tags)}

@@ -39,7 +39,8 @@ def copy_blobs(
         environment: The open store.
         pack: Takes them; it is discarded when this raises.
         wanted: Rows of the blobs, whose oids the caller has compared with the manifests.
-        check: ``full`` compares content with digests, ``crc`` only streams with their CRC-32.
+        check: ``full`` compares the content of large ones with their digests, ``crc`` all streams with their CRC-32
+            alone.
 
     Raises:
         IntegrityError: A blob is missing or damaged; ``subject`` is its digest or its oid.

@@ -37,6 +37,9 @@ class BranchReader:
         Raises:
             ConflictError: The branch has a file where the artifact root has to be.
             GitCommandFailedError: git is missing or failed.
+            IntegrityError: The tip is no commit, or a tree of it is not one.
+            NotFoundError: The repository has lost one of them.
+            StorageError: The repository cannot be read.
         """
         try:
             repository = GitRepository.open(repo_path, git_options(self._config))

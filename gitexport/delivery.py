@@ -71,6 +71,8 @@ def deliver(
 
     Raises:
         ConfigError: No such remote, or a transport that is not allowed.
+        GitCommandFailedError: git failed before the first push.
+        ExportError: The view of a push vanished; retryable.
         StorageError: A disk refused.
     """
     purge.hold_followers(store.environment, store.now_us())

@@ -96,10 +96,12 @@ def verify_export(
         sample: Share of the runs to compare, above 0 up to 1.
         max_duration_s: Stop after about this many seconds and say that the report is not complete.
         seed: Seed of the sample.
-        progress: Called with phase, runs done, runs in all.
+        progress: Called with ``compare``, runs done, runs in all.
 
     Raises:
+        ConfigError: No such remote, several push URLs, or a transport that is not allowed.
         GitCommandFailedError: git is missing, there is no repository, or the remote does not answer.
+        StorageError: A disk refused.
     """
     git = GitRepository.open(repository or store.config.repo_path, git_options(store.config))
     deadline_s = None if max_duration_s is None else time.monotonic() + max_duration_s

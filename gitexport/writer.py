@@ -102,8 +102,8 @@ def write_batch(
         environment: The open store.
         repository: The target; other programs may use it meanwhile.
         plan: What to write.
-        check: ``full`` compares each blob's content with its digest while copying, ``crc`` its stream with the
-            CRC-32 taken at ingest.
+        check: ``full`` compares each blob's content with its digest before git sees it, ``crc`` only its stream with
+            the CRC-32 taken at ingest.
         known_segment: Blobs in later segments were never exported, so git need not be asked about them; None asks
             about all.
 
