@@ -21,7 +21,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def summary_ms(samples_s: Sequence[float]) -> dict[str, Any]:
-    """Return count, minimum, median, tails and sum of times; seconds in, milliseconds out."""
+    """Return count, minimum, median and tails of times, and how many fit a second; seconds in, milliseconds out."""
     return {
         "samples_count": len(samples_s),
         "min_ms": round(min(samples_s) * 1000, 4),
