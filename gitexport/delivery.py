@@ -7,13 +7,14 @@ an older one, retried later, would be refused as a step back.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import time
 from typing import TYPE_CHECKING, Final
 
 from cas import catalog, outbox, purge, records
-from cas.errors import GitCommandFailedError
+from cas.errors import GitCommandFailedError, IntegrityError
 from cas.outbox import Stage
 from gitexport.heldfile import mapped_os_errors
 from gitexport.history import BranchHistory
@@ -83,8 +84,9 @@ def deliver(
     config = store.config
     after = settled = 0
     while not should_stop():
-        waiting, after = _waiting(store, after, selection)
-        if not waiting:
+        waiting, damaged, after = _waiting(store, after, selection)
+        _park(store, summary, damaged)
+        if not waiting and not damaged:
             return
         recorder = _Recorder(store, summary, waiting, progress, settled, total)
         groups = [RefGroup(name, tuple(item.refs.items()), item.size_bytes) for name, item in waiting.items()]
@@ -112,28 +114,48 @@ def _discard(_: object) -> None:
     """Take a value that nobody asked for."""
 
 
-def _waiting(store: ArtifactStore, after: int, selection: set[int] | None) -> tuple[dict[str, _Branch], int]:
-    """Return the next of what waits for the push, by branch, oldest first, and the sequence to go on from."""
+def _waiting(
+    store: ArtifactStore, after: int, selection: set[int] | None
+) -> tuple[dict[str, _Branch], dict[int, str], int]:
+    """Return the next of what waits for the push: by branch, oldest first; what is damaged; where to go on from."""
     waiting: dict[str, _Branch] = {}
+    damaged: dict[int, str] = {}
     with store.environment.read() as transaction:
         entries = outbox.iter_entries(transaction, Stage.PUSH, after=after)
         chosen = (number for number, _ in entries if selection is None or number in selection)
         for sequence in itertools.islice(chosen, _ROUND_RUNS):
             after = sequence
-            loaded, row = records.load(transaction, sequence)
+            try:
+                loaded, row = records.load(transaction, sequence)
+            except IntegrityError as error:
+                damaged[sequence] = error.message
+                continue
             branch = waiting.setdefault(loaded.branch, _Branch())
             branch.sequences.append(sequence)
             branch.refs.update({f"refs/tags/{name}": oid.hex() for name, oid in row.tags})
             branch.size_bytes += records.stored_bytes(transaction, loaded)
         for name, branch in waiting.items():
             branch.refs[f"refs/heads/{name}"] = _newest_exported(transaction, name).hex()
-    return waiting, after
+    return waiting, damaged, after
+
+
+def _park(store: ArtifactStore, summary: ExportSummary, damaged: Mapping[int, str]) -> None:
+    """Set aside manifests that cannot be read, so that they keep no other run from the remote."""
+    if not damaged:
+        return
+    now_us = store.now_us()
+    with store.environment.write() as transaction:
+        for sequence, reason in damaged.items():
+            outbox.record_failure(transaction, sequence, reason=reason, now_us=now_us, park=True)
+    for sequence, reason in damaged.items():
+        summary.fail(f"manifest {sequence}", "", reason)
 
 
 def _newest_exported(transaction: ReadTransaction, branch: str) -> bytes:
     for sequence in catalog.branch_sequences(transaction, branch):
         if outbox.get_receipt(transaction, sequence) is not None:
-            return records.load(transaction, sequence)[1].commit_oid
+            with contextlib.suppress(IntegrityError):  # damaged: those below it can be pushed without it
+                return records.load(transaction, sequence)[1].commit_oid
     raise AssertionError(f"{branch} waits for a push and was never exported")
 
 

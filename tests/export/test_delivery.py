@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from cas import ConfigError
+from cas.lmdbenv import Table
 from gitexport import delivery, export_status, verify_export
 from tests.export.places import hook, refs_of, run_git
 
@@ -28,6 +29,24 @@ def sleeper():
 @pytest.fixture
 def runs(place):
     return [place.commit(f"t{number % 3}", prompt=f"{number}") for number in range(6)]
+
+
+def test_damaged_manifest_keeps_no_other_run_from_the_remote(place, remote):
+    older = place.commit("t1", "older")
+    place.commit("t1", "bad")
+    place.commit("t2", "other")
+    place.export()
+    with place.store.environment.write() as transaction:
+        _, (key, value), _ = transaction.scan(Table.MANIFESTS)
+        transaction.put(Table.MANIFESTS, key, value[:-3] + b"xyz")
+    summary = place.export(push=True)
+    assert (summary.state, summary.pushed, summary.parked) == ("parked", 2, 1)
+    assert summary.failures[0]["label"] == "manifest 2"
+    expected = place.refs() | {f"refs/heads/{older['branch']}": older["commit_sha"]}
+    del expected["refs/tags/corr_bad"]
+    assert refs_of(remote) == expected
+    (parked,) = export_status(place.store)["parked"]
+    assert (parked["stage"], parked["reason"]) == ("push", summary.failures[0]["reason"])
 
 
 def test_runs_are_pushed_with_branch_and_tags(place, remote, runs):
