@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 _EXTENT: Final = {"tiny": (3, 2), "quick": (40, 3), "full": (200, 5)}  # runs, rounds
 _LARGE_BYTES: Final = 32 * 1024 * 1024
 _ENGINES: Final = ("hyperscan", "python")
-_ENDS_COUNT: Final = (
-    2000  # a credential is put in now and then, so that the engines have something to agree on
-)
+# Files that are scanned once more with a credential at their end, so that the engines have something to agree on.
+_PLANTED_COUNT: Final = 2000
 
 Content = tuple[str, bytes]
 
@@ -87,10 +86,10 @@ def _scan_all(scanner: SecretScanner, contents: Sequence[Content]) -> float:
 
 
 def _agree(scanners: Any, contents: Sequence[Content]) -> bool:
-    """Tell whether all engines report the same, on the files as they are and with a credential in each."""
+    """Tell whether all engines report the same, on the files as they are, and on some with a credential in each."""
     planted = [
         (name, content + f"\napi_secret = 'Zq{number:06d}kV9xT3pLw8Rj'\n".encode())
-        for number, (name, content) in enumerate(contents[:_ENDS_COUNT])
+        for number, (name, content) in enumerate(contents[:_PLANTED_COUNT])
     ]
     found = [[scanner.scan(content, name) for name, content in (*contents, *planted)] for scanner in scanners]
     return all(each == found[0] for each in found) and any(found[0])

@@ -1,9 +1,9 @@
 """How fast is a verify with more threads, and what do garbage collection and verify cost the commits beside them?
 
 Verify reads a store of real runs, whose file is in the page cache, with each number of threads in turn, in rounds. The
-other store has small runs of three files; a third of them is forgotten in each round. A writer commits for as long as
-another process collects, then for as long as one verifies, and as many commits before each of them, so that a busy
-moment of the machine meets both.
+other store has small runs of three files; a part of them is forgotten in each round, a third in all. A writer commits
+for as long as another process collects, then for as long as one verifies, and some runs before each of them, so that a
+busy moment of the machine meets both.
 """
 
 from __future__ import annotations

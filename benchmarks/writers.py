@@ -210,7 +210,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
 
 
 def charts(result: Mapping[str, Any]) -> list[Lines]:
-    """Return the pictures of the page: one line for each flush time, for processes and for threads."""
+    """Return the pictures of the page: one for each kind of writer, with one line for each flush time."""
     made = []
     for kind in dict.fromkeys(cell["kind"] for cell in result["cells"]):
         cells = [cell for cell in result["cells"] if cell["kind"] == kind]
