@@ -124,10 +124,7 @@ def get_head(transaction: ReadTransaction, sequence: int) -> RunHead | None:
 
 def latest_revision(transaction: ReadTransaction, correlation_id: str) -> tuple[int, int] | None:
     """Return revision and sequence of the newest manifest of a correlation ID, or None."""
-    prefix = _correlation_prefix(correlation_id)
-    for key, value in transaction.scan(Table.CATALOG, prefix + _SEPARATOR, reverse=True):
-        return int(_REVISION.unpack(key[len(prefix) + 1 :])[0]), sequence_of(value)
-    return None
+    return next(revisions(transaction, correlation_id), None)
 
 
 def revisions(transaction: ReadTransaction, correlation_id: str) -> Iterator[tuple[int, int]]:
@@ -281,19 +278,26 @@ def find_tag(transaction: ReadTransaction, tag: str) -> int | None:
     if tag.startswith(names.PROMPT_PREFIX):
         return prompt_tag_owner(transaction, tag)
     base, mark, number = tag.rpartition("@")
-    if not mark:
-        base, number = tag, "1"
-    if not number.isascii() or not number.isdecimal() or len(number) > len(str(2**32 - 1)):
-        return None
-    revision = int(number)
-    if revision >= 2**32 or (mark and str(revision) != number) or (mark and revision == 1):
-        return None
+    if mark and number.isascii() and number.isdecimal() and len(number) <= len(str(MAX_REVISION)):
+        revision = int(number)
+        if 1 < revision <= MAX_REVISION and str(revision) == number:
+            found = _tagged(transaction, base, revision)
+            if found is not None:
+                return found
+    return _tagged(transaction, tag, 1)  # whole, as an imported tag may hold an "@" that is no revision's
+
+
+def _tagged(transaction: ReadTransaction, base: str, revision: int) -> int | None:
     key = _CORRELATION + base.encode() + _SEPARATOR + _REVISION.pack(revision)
     return _optional(transaction.get(Table.CATALOG, key))
 
 
 def iter_tags(transaction: ReadTransaction, prefix: str = "") -> Iterator[tuple[str, int]]:
-    """Yield tag names that begin with ``prefix``, and the sequence each points at, in name order."""
+    """Yield tag names that begin with ``prefix``, and the sequence each points at: correlation tags, then prompt tags.
+
+    In the order of names and, for one ID, of revisions. A prefix that ends in a part of a revision, from its ``@`` on,
+    finds no revision.
+    """
     text = prefix.encode()
     for key, value in transaction.scan(Table.CATALOG, _CORRELATION + text):
         base, mark, revision = key[1:].partition(_SEPARATOR)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cas import InvalidIdError, outbox
+from cas import InvalidIdError, catalog, manifest, outbox
+from cas.lmdbenv import Table
 from tests.store.stores import FILES, METADATA, commit, dump, open_store, row_counts
 
 RESULT_KEYS = {
@@ -225,3 +227,15 @@ def test_any_series_of_deliveries_gives_each_content_one_revision(shared_store, 
         newest = shared_store.get_artifact_by_correlation_id(f"{salt}{who}")
         assert newest["revision"] == len(contents)
         assert shared_store.read_file(newest["commit_sha"], "f") == b"%d" % contents[-1]
+
+
+@pytest.mark.parametrize("tag", ["corr_user@host", "corr_user@2", "corr_user@1", "corr_user@02"])
+def test_imported_tag_with_an_at_sign_leads_to_its_run(store, tag):
+    commit(store)
+    with store.environment.write() as transaction:
+        ((sequence, row),) = catalog.iter_rows(transaction)
+        row = msgspec.structs.replace(row, tags=((tag, b"\1" * 20),))
+        assert catalog.find_tag(transaction, tag) is None
+        for key in catalog.catalog_keys(sequence, manifest.decode(row.manifest), row, None, ()):
+            transaction.put(Table.CATALOG, key, catalog.sequence_key(sequence))
+        assert catalog.find_tag(transaction, tag) == sequence
