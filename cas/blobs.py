@@ -181,7 +181,11 @@ def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[in
 
 
 def next_segment(transaction: ReadTransaction) -> int:
-    """Return the number of the segment to write next; numbers only grow."""
+    """Return the number of the segment to write next: one more than the greatest there is.
+
+    A number comes back when the last segment is removed, so that whoever kept one from an earlier transaction must not
+    take the segment there for its own.
+    """
     last = transaction.last_key(Table.SEGMENTS)
     return 1 if last is None else int(_SEGMENT_KEY.unpack(last)[0]) + 1
 
@@ -273,7 +277,7 @@ def iter_content(environment: Environment, blob: Blob) -> Iterator[bytes]:
     What was yielded counts only once the iterator has ended without an error.
 
     Raises:
-        IntegrityError: The stored bytes are damaged.
+        IntegrityError: The stored bytes are damaged; of kind ``purged`` when they were purged meanwhile.
     """
     digester = Digester()
     try:
@@ -281,13 +285,19 @@ def iter_content(environment: Environment, blob: Blob) -> Iterator[bytes]:
             digester.update(chunk)
             yield chunk
     except IntegrityError as error:
+        if error.kind == "purged":
+            raise
         raise damaged(blob) from error
     if digester.digest() != blob.digest:
         raise damaged(blob)
 
 
 def iter_parts(environment: Environment, blob: Blob) -> Iterator[bytes]:
-    """Yield the stored stream part by part, each from a snapshot of its own: a large blob holds none for long."""
+    """Yield the stored stream part by part, each from a snapshot of its own: a large blob holds none for long.
+
+    Raises:
+        IntegrityError: A part is missing; of kind ``purged`` when the blob was purged meanwhile.
+    """
     for part in range(blob.part_count):
         with environment.read() as transaction:
             # Looked up again: the garbage collector may have moved the stream since.
@@ -340,19 +350,6 @@ def iter_blobs(transaction: ReadTransaction) -> Iterator[Blob]:
         yield _decode(digest, row)
 
 
-def find_by_prefix(transaction: ReadTransaction, hex_prefix: str, limit: int = 2) -> list[Blob]:
-    """Return up to ``limit`` blobs whose written digest begins with ``hex_prefix``."""
-    whole, odd = bytes.fromhex(hex_prefix[: len(hex_prefix) // 2 * 2]), len(hex_prefix) % 2
-    found: list[Blob] = []
-    for digest, row in transaction.scan(Table.BLOBS, whole):
-        if odd and not digest.hex().startswith(hex_prefix):
-            continue
-        found.append(_decode(digest, row))
-        if len(found) >= limit:
-            break
-    return found
-
-
 def entry_crc32(header: bytes, stream: bytes) -> int:
     """Return the CRC-32 of a pack entry, header and stream, as a pack index holds it."""
     return crc32(stream, crc32(header))
@@ -362,7 +359,7 @@ class Stage:
     """A large stream going in over several transactions, under a segment number of its own.
 
     What is staged is invisible until a commit places a blob row over it; left-overs of a killed writer are found by
-    the garbage collector through the row ``upload`` of the meta table. Owned by one thread.
+    the garbage collector through the rows ``upload:`` of the meta table. Owned by one thread.
     """
 
     def __init__(self, environment: Environment, owner: bytes) -> None:

@@ -60,6 +60,16 @@ def test_large_file_is_stored_in_parts_and_read_back(store, large_file):
     assert store.verify().ok
 
 
+def test_content_purged_while_it_is_read_is_said_to_be_purged(store):
+    commit(store, files={"a.txt": b"content\n"})
+    with store.environment.read() as transaction:
+        (blob,) = blobs.iter_blobs(transaction)
+    store.purge(blob.digest.hex())
+    with pytest.raises(IntegrityError, match="was purged") as caught:
+        list(blobs.iter_content(store.environment, blob))
+    assert caught.value.kind == "purged"
+
+
 def test_large_file_committed_again_is_not_staged_again(store, large_file, monkeypatch):
     first = commit(store, files=[large_file])
     before = dump(store)
