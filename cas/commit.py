@@ -154,7 +154,9 @@ class PreparedRun:
             "commits": 1,
             "commit_files": len(self.draft.files),
             "commit_raw_bytes": sum(entry.size_bytes for entry in self.draft.files),
-            "commit_stored_bytes": sum(len(blob.stream) for blob in self.intake.new_blobs),
+            "commit_stored_bytes": sum(
+                len(blob.stream) + blob.staged_bytes for blob in self.intake.new_blobs
+            ),
             metrics.LAST_COMMIT: self.draft.created_at_us,
         }
 

@@ -17,6 +17,7 @@ from cas import (
     blobs,
     codec,
     intake,
+    metrics,
 )
 from cas.errors import StateError
 from cas.lmdbenv import Environment, Table
@@ -58,6 +59,13 @@ def test_large_file_is_stored_in_parts_and_read_back(store, large_file):
     with store.environment.read() as transaction:
         assert list(blobs.iter_uploads(transaction)) == []
     assert store.verify().ok
+
+
+def test_stored_bytes_of_a_large_file_are_counted(store, large_file):
+    commit(store, files=[large_file])
+    with store.environment.read() as transaction:
+        (blob,) = blobs.iter_blobs(transaction)
+        assert metrics.totals(transaction)["commit_stored_bytes"] == blob.stored_bytes > 300_000
 
 
 def test_content_purged_while_it_is_read_is_said_to_be_purged(store):
