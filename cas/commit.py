@@ -89,7 +89,7 @@ class PreparedRun:
 
     @property
     def reserve_bytes(self) -> int:
-        """About how many bytes the run adds to the file."""
+        """About how many bytes applying the run adds to the file; what is staged is there already."""
         return sum(len(blob.stream) for blob in self.intake.new_blobs) + len(self.draft.metadata)
 
     def find_existing(self, transaction: ReadTransaction) -> int | None:
@@ -111,7 +111,7 @@ class PreparedRun:
     def apply(self, transaction: WriteTransaction) -> int:
         """Store the run unless its content is there already; one that was forgotten is shown again, ids and all.
 
-        The caller counts what was stored, see `count`.
+        The caller counts what was stored, see `counts`.
 
         Returns:
             The sequence of its manifest, new or old.
@@ -124,12 +124,7 @@ class PreparedRun:
         if there is not None and not marks.is_hidden(transaction, there):
             self._drop_staged(transaction)
             return there
-        fresh = {blob.digest for blob in self.intake.new_blobs}
-        for entry in self.draft.files:
-            if entry.digest not in fresh and blobs.find_sound(transaction, entry.digest) is None:
-                raise BlobCollectedError
-        if tombstones.find_purged(transaction, fresh) is not None:
-            raise BlobCollectedError  # purged meanwhile: preparing it again tells which file
+        self.check_blobs(transaction)
         blobs.add(transaction, self.intake.new_blobs)
         for digest, ruleset in self.intake.rescanned:
             blobs.remember_scan(transaction, digest, ruleset)
@@ -147,6 +142,19 @@ class PreparedRun:
         outbox.enqueue(transaction, sequence)
         self.stored = (sequence, run, row)
         return sequence
+
+    def check_blobs(self, transaction: ReadTransaction) -> None:
+        """Check that every file is on its way in or in the store.
+
+        Raises:
+            BlobCollectedError: A blob that was there during the preparation is gone.
+        """
+        fresh = {blob.digest for blob in self.intake.new_blobs}
+        for entry in self.draft.files:
+            if entry.digest not in fresh and blobs.find_sound(transaction, entry.digest) is None:
+                raise BlobCollectedError
+        if tombstones.find_purged(transaction, fresh) is not None:
+            raise BlobCollectedError  # purged meanwhile: preparing it again tells which file
 
     def counts(self) -> metrics.Counts:
         """Return what a stored run is counted for."""
@@ -223,7 +231,10 @@ def _write_own(transaction: WriteTransaction, own: Mapping[int, metrics.Counts])
 
 
 class RelayedRun(msgspec.Struct, frozen=True, array_like=True):
-    """A prepared run on its way to the process that commits it; everything but a signer, which stays at home."""
+    """A prepared run on its way to the process that commits it.
+
+    A signer stays at home. What was scanned again is not told either: the next commit of that content scans it again.
+    """
 
     draft: RunManifest
     root: bytes
@@ -232,7 +243,7 @@ class RelayedRun(msgspec.Struct, frozen=True, array_like=True):
 
 
 def encode_relayed(prepared: Sequence[PreparedRun]) -> bytes | None:
-    """Return prepared runs for another process to apply, or None when one of them has to be signed here."""
+    """Return prepared runs for another process to apply; None when one has to be signed here, or they are too many."""
     if len(prepared) > _MOST_RELAYED or any(run.signer is not None for run in prepared):
         return None
     relayed = [RelayedRun(run.draft, run.root, run.content_digest, run.intake.new_blobs) for run in prepared]
@@ -251,6 +262,10 @@ def decode_relayed(content: bytes) -> Callable[[WriteTransaction], list[int]]:
 
     def work(transaction: WriteTransaction) -> list[int]:
         try:
+            # Before anything is written: a refusal midway would leave the first runs of a batch in the transaction.
+            for run in prepared:
+                if run.find_existing(transaction) is None:
+                    run.check_blobs(transaction)
             return apply_all(transaction, prepared, _write_own)
         except BlobCollectedError as error:
             raise RelayRefusedError from error

@@ -11,10 +11,12 @@ import threading
 import msgspec
 import pytest
 
-from cas import StorageError, groupcommit, relay
+from cas import StorageError, blobs, commit, groupcommit, relay
+from cas.digest import digest_bytes
 from cas.groupcommit import GroupCommit, RelayRefusedError
 from cas.lmdbenv import Table
 from cas.relay import FOLDER, TURN_FILE, Relay
+from tests.store.stores import commit as commit_run
 from tests.store.stores import dump
 
 WAIT_S = 15
@@ -185,3 +187,20 @@ def test_fast_disk_needs_no_turn(store):
     queue = GroupCommit(store.environment, decode=put)
     assert queue.run(put(b"1"), encode=lambda: b"1") == [1]
     assert not (store.environment.directory / TURN_FILE).exists()
+
+
+def test_run_of_a_batch_that_cannot_be_applied_is_refused_before_anything_is_written(store):
+    commit_run(store, "old", files={"a.csv": b"old\n"})
+    prepared = [
+        store._prepare_arguments(
+            {"workflow_id": "wf", "task_id": "t", "files": {"a.csv": content}, "correlation_id": name}
+        )
+        for name, content in (("first", b"new\n"), ("second", b"old\n"))
+    ]
+    content = commit.encode_relayed(prepared)
+    with store.environment.write() as transaction:
+        blobs.erase(transaction, blobs.require(transaction, digest_bytes(b"old\n")))
+    before = dump(store)
+    with store.environment.write() as transaction, pytest.raises(RelayRefusedError):
+        commit.decode_relayed(content)(transaction)
+    assert dump(store) == before
