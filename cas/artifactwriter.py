@@ -52,19 +52,25 @@ class ArtifactWriter:
         self._taken: dict[str, NewBlob | Blob] = {}
         self._sources: dict[str, Content | Spool] = {}
         self._state = "open"
+        # Files that a commit had already: it may have failed, or met the garbage collector, and used them up.
+        self._handed_out: set[str] = set()
+        self._are_texts_scanned = False
 
     @silent
     def add_file(self, path: str | os.PathLike[str], name: str | None = None) -> None:
         """Take in a file as it is now.
 
         Args:
-            path: A regular file; it is read once, and again only if the garbage collector takes a blob in between.
+            path: A regular file, read now (a large one twice); again only if the garbage collector takes its blob
+                before the commit, or if the commit fails and is repeated.
             name: Its name in the run; None means the last part of the path.
 
         Raises:
             InvalidNameError: The name is unsafe, taken, or collides with another.
-            InvalidFileError: The file is missing, unreadable, too large, or changed while it was read.
+            InvalidFileError: The file is missing, unreadable, too large, changed while it was read, or one too many.
             SecretDetectedError: The gate found something; the run can only be discarded.
+            StateError: The run was committed or discarded.
+            StorageError: The disk refused a part of a large file.
         """
         self._add(name_of(path) if name is None else name, path)
 
@@ -74,7 +80,10 @@ class ArtifactWriter:
 
         Raises:
             InvalidNameError: The name is unsafe, taken, or collides with another.
+            InvalidFileError: It is too large, or one too many.
             SecretDetectedError: The gate found something; the run can only be discarded.
+            StateError: The run was committed or discarded.
+            StorageError: The disk refused a part of a large file.
         """
         self._add(name, bytes(data))
 
@@ -86,7 +95,10 @@ class ArtifactWriter:
 
         Raises:
             InvalidNameError: The name is unsafe, taken, or collides with another.
+            InvalidFileError: It is too large, or one too many.
             SecretDetectedError: The gate found something; the run can only be discarded.
+            StateError: The run was committed or discarded.
+            StorageError: The disk refused a part of a large file.
         """
         self._check_new(name)
         spool: Spool = tempfile.SpooledTemporaryFile(LARGE_FILE_BYTES, dir=str(self._environment.directory))  # noqa: SIM115
@@ -109,11 +121,14 @@ class ArtifactWriter:
         Raises:
             InvalidInputError: No files, or metadata that is not JSON; the run stays open.
             SecretDetectedError: The metadata, an ID or a name holds a credential.
-            StorageError: The disk refused; nothing of the run is stored.
+            InvalidFileError: A file has to be read once more, and is not there or not the same any more.
+            StateError: The run was committed or discarded.
+            StorageError: The disk refused; nothing of the run is stored, and the run stays open.
         """
         self._check_state()
         if not self._taken:
             raise InvalidFileError("a run needs at least one file")
+        self._are_texts_scanned = False
         result = self._finish(self._complete, metadata)
         self._close("committed")
         return result
@@ -152,9 +167,11 @@ class ArtifactWriter:
         if self._run.findings:
             raise SecretDetectedError(self._run.findings)
         self._taken[name] = blob
-        # Kept for the rare case that a blob found in the store is collected before the commit.
-        if isinstance(blob, Blob) or not isinstance(source, bytes):
+        # Kept for the rare case that a blob found in the store is collected before the commit, or the commit fails.
+        if isinstance(blob, Blob) or blob.staged_segment is not None:
             self._sources[name] = source
+        elif isinstance(source, tempfile.SpooledTemporaryFile):
+            source.close()  # up to 16 MiB of memory, which the compressed stream takes the place of
 
     def _take(self, name: str, source: Content | Spool) -> NewBlob | Blob:
         if not isinstance(source, tempfile.SpooledTemporaryFile):
@@ -166,20 +183,21 @@ class ArtifactWriter:
         return self._run.take_open(name, source.fileno(), size_bytes)
 
     def _complete(self, metadata_and_ids: bytes) -> Intake:
-        """Return the intake; called again when a blob was collected meanwhile, and then takes those in anew."""
-        if self._state == "again":
-            for name, blob in list(self._taken.items()):
-                if isinstance(blob, Blob) or blob.staged_segment is not None:
-                    self._taken[name] = self._take(name, self._sources[name])
-        else:
+        """Return the intake; called again within one commit when a blob was collected meanwhile.
+
+        What an earlier call handed out is then taken in anew, where it was in the store or was staged there.
+        """
+        for name in self._handed_out:
+            blob = self._taken[name]
+            if isinstance(blob, Blob) or blob.staged_segment is not None:
+                self._taken[name] = self._take(name, self._sources[name])
+        if not self._are_texts_scanned:
             self._run.scan(metadata_and_ids, "metadata and ids")
             self._run.scan("\n".join(self._taken).encode(), "file names")
-            self._state = "again"
-        try:
-            return self._run.complete(self._taken)
-        except SecretDetectedError:
-            self._state = "open"
-            raise
+            self._are_texts_scanned = True
+        intake = self._run.complete(self._taken)
+        self._handed_out = set(self._taken)
+        return intake
 
     def _close(self, state: str) -> None:
         self._state = state

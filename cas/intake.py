@@ -1,8 +1,8 @@
 """Intake: what a caller hands in becomes checked names, digests and pack-ready streams, outside the write lock.
 
-Invariant: each input file is opened once and read once; the very bytes that are scanned are the ones digested and
-stored, and a file that changes meanwhile is refused. Nothing here writes to a committed table: a run that is refused
-leaves no trace that a reader could see.
+Invariant: each input file is opened once, and read once unless it is large (docs/decisions.md, D15); the very bytes
+that are scanned are the ones digested and stored, and a file that changes meanwhile is refused. Nothing here writes to
+a committed table: a run that is refused leaves no trace that a reader could see.
 """
 
 from __future__ import annotations
@@ -160,6 +160,7 @@ def name_of(path: object) -> str:
 
     Raises:
         InvalidInputError: It is not a path.
+        InvalidNameError: It is empty.
     """
     if isinstance(path, str) and not path:
         raise InvalidNameError("an input path is empty", subject="")
@@ -192,6 +193,7 @@ def take_in(
         SecretDetectedError: The gate found something, in any of them; nothing was stored.
         PurgedContentError: A file's content was purged from the store before.
         InvalidFileError: A file is missing, unreadable, too large, not a regular file, or changed while read.
+        StorageError: The disk refused a part of a large file.
     """
     run = RunIntake(environment, gate, on_read)
     try:
@@ -236,14 +238,14 @@ class RunIntake:
         return not found and not waived
 
     def complete(self, taken: Mapping[str, NewBlob | Blob]) -> Intake:
-        """Return the files taken in, in their order.
+        """Return the files taken in, in their order; what is staged for them is the caller's from now on.
 
         Raises:
             SecretDetectedError: The gate found something.
         """
         if self.findings:
             raise SecretDetectedError(self.findings)
-        return Intake(
+        intake = Intake(
             entries=tuple(
                 FileEntry(name, blob.size_bytes, blob.digest, blob.oid) for name, blob in taken.items()
             ),
@@ -252,6 +254,9 @@ class RunIntake:
             raw_bytes=sum(blob.size_bytes for blob in taken.values()),
             rescanned=tuple(self._rescanned.items()),
         )
+        # Once the caller has dropped them, another writer may have their segment's number, and must keep it.
+        self._stages.clear()
+        return intake
 
     def discard(self) -> None:
         """Remove what large files have left in the store so far."""

@@ -1,0 +1,77 @@
+"""Runs whose files come one by one, when their commit does not go through at once."""
+
+import pytest
+
+from cas import artifactwriter, commit, intake
+from cas.errors import StorageError
+from cas.lmdbenv import Table
+from tests.store.stores import commit as commit_run
+
+LARGE_BYTES = 100_000
+LARGE = bytes(range(256)) * 1000
+FILES = {"known.csv": b"1,2\n", "new.csv": b"3,4\n", "large.csv": LARGE, "path.csv": LARGE[::-1]}
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Give a list; what is put into it makes one commit fail."""
+    apply_all, full = commit.apply_all, []
+
+    def full_once(*arguments):
+        if full:
+            raise full.pop()
+        return apply_all(*arguments)
+
+    monkeypatch.setattr(intake, "LARGE_FILE_BYTES", LARGE_BYTES)
+    monkeypatch.setattr(artifactwriter, "LARGE_FILE_BYTES", LARGE_BYTES)
+    monkeypatch.setattr(commit, "apply_all", full_once)
+    return full
+
+
+def start(store, tmp_path):
+    commit_run(store, "old", files={"known.csv": FILES["known.csv"]})
+    run = store.open_run("wf", "t", "c1")
+    (tmp_path / "path.csv").write_bytes(FILES["path.csv"])
+    run.add_bytes("known.csv", FILES["known.csv"])
+    run.add_file(tmp_path / "path.csv")
+    for name in ("new.csv", "large.csv"):
+        with run.open_file(name) as file:
+            file.write(FILES[name])
+    return run
+
+
+def count_uploads(store):
+    with store.environment.read() as transaction:
+        return sum(1 for _ in transaction.scan_keys(Table.META, b"upload:"))
+
+
+def test_commit_that_failed_can_be_repeated(store, tmp_path, full_disk):
+    with start(store, tmp_path) as run:
+        full_disk.append(StorageError("the disk is full", kind="disk_full"))
+        with pytest.raises(StorageError, match="full"):
+            run.commit({"attempt": 1})
+        run.add_bytes("late.csv", b"5,6\n")
+        assert run.commit({"attempt": 2})["success"]
+    for name, content in (FILES | {"late.csv": b"5,6\n"}).items():
+        assert store.read_file("c1", name) == content
+    assert count_uploads(store) == 0
+    assert store.verify().ok
+
+
+def test_run_discarded_after_a_failed_commit_leaves_nothing_open(store, tmp_path, full_disk):
+    run = start(store, tmp_path)
+    spools = [source for source in run._sources.values() if hasattr(source, "rollover")]
+    full_disk.append(StorageError("the disk is full", kind="disk_full"))
+    with pytest.raises(StorageError, match="full"), run:
+        run.commit()
+    assert [spool.closed for spool in spools] == [True]
+    assert count_uploads(store) == 0
+
+
+def test_small_file_is_not_held_beside_its_compressed_stream(store):
+    with store.open_run("wf", "t", "c1") as run:
+        with run.open_file("small.csv") as file:
+            file.write(b"7,8\n")
+        assert file.closed
+        run.commit()
+    assert store.read_file("c1", "small.csv") == b"7,8\n"
