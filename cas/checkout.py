@@ -50,6 +50,7 @@ def check_out(
 
     Raises:
         InvalidFileError: The folder exists and is not empty, or is not a folder.
+        InvalidNameError: A name in the manifest is unsafe; nothing is written.
         IntegrityError: A blob is damaged; the folder is as it was.
         StorageError: The disk refused.
     """
@@ -147,8 +148,10 @@ def _move_into_place(temporary: Path, directory: Path) -> None:
         directory.rename(aside)
         try:
             temporary.rename(directory)
-        except OSError:
-            aside.rename(directory)
+        except BaseException:
+            # After an interrupt as well, or the old folder would stay under a name that nobody knows.
+            if not directory.exists():
+                aside.rename(directory)
             raise
         shutil.rmtree(aside, ignore_errors=True)
         if aside.exists():

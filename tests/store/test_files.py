@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -76,6 +77,27 @@ def test_content_purged_while_it_is_read_is_said_to_be_purged(store):
     with pytest.raises(IntegrityError, match="was purged") as caught:
         list(blobs.iter_content(store.environment, blob))
     assert caught.value.kind == "purged"
+
+
+def test_checkout_interrupted_while_it_replaces_a_folder_leaves_that_in_its_place(
+    store, tmp_path, monkeypatch
+):
+    commit(store)
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "mine.txt").write_text("old")
+    rename = Path.rename
+
+    def interrupted(self, to):
+        if to == target and not target.exists() and self.suffix == ".part":
+            raise KeyboardInterrupt
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.checkout("corr_1", target, overwrite=True)
+    assert (target / "mine.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir() if path.suffix in {".old", ".part"}] == []
 
 
 def test_large_file_committed_again_is_not_staged_again(store, large_file, monkeypatch):
