@@ -136,7 +136,11 @@ class ArtifactStoreConfig:
         return (self.store_path or self.repo_path / ".cas").absolute()
 
     def replace(self, **changes: object) -> ArtifactStoreConfig:
-        """Return a copy with some fields changed, checked like a new one."""
+        """Return a copy with some fields changed, checked like a new one.
+
+        Raises:
+            ConfigError: A value is unusable; ``subject`` names the field.
+        """
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # checked at run time
 
 
@@ -210,6 +214,7 @@ def _check_choices(config: ArtifactStoreConfig) -> None:
         "auto_push",
         "require_correlation_id",
         "raise_errors",
+        "git_trust_foreign_owner",
     ):
         if not isinstance(getattr(config, field), bool):
             raise _fail(field, "must be true or false")

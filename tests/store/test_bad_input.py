@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from cas import (
+    ArtifactStoreConfig,
+    ConfigError,
     InvalidFileError,
     InvalidIdError,
     InvalidInputError,
@@ -313,3 +315,10 @@ def test_commit_failing_without_raise_errors_tells_why_and_changes_nothing(tmp_p
         assert store.revert_to_tag("corr_none")["success"] is False
         assert store.revert_to_tag("corr_1", "..")["error"]
         assert before != dump(store)
+
+
+@pytest.mark.parametrize("value", ["false", 1, None])
+def test_trust_in_a_foreign_owner_is_true_or_false_and_nothing_else(value):
+    with pytest.raises(ConfigError) as caught:
+        ArtifactStoreConfig(git_trust_foreign_owner=value)
+    assert caught.value.subject == "git_trust_foreign_owner"
