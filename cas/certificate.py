@@ -41,7 +41,7 @@ class Certificate:
         damage: Files and ids that do not fit.
         differences: What the branch holds other than the tag.
         kept_paths: Entries beside the artifact root that were compared with the commit before, and are the same; None
-            when the store does not hold that commit.
+            when the store does not hold that commit, or the branch's newest commit is no rollback.
     """
 
     tag: str
@@ -110,7 +110,7 @@ def certify(
 
     Raises:
         NotFoundError: There is no such tag; near matches are in the hint.
-        IntegrityError: The tag's manifest itself is damaged.
+        IntegrityError: A manifest that it reads, the tag's or one of the branch, is damaged.
     """
     found = _Findings()
     with environment.read() as transaction:

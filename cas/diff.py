@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import io
 import itertools
 import math
 from collections import deque
@@ -32,7 +31,7 @@ MAX_CELL_CHARS: Final = 200
 MAX_CELLS: Final = 64
 _TABLE_SUFFIXES: Final = {".csv": ",", ".tsv": "\t"}
 _CONTEXT_LINES: Final = 3
-_BINARY_MARK: Final = "\0"
+_BINARY_MARK: Final = b"\0"
 
 
 def diff_runs(environment: Environment, left: RunManifest, right: RunManifest) -> Record:
@@ -187,10 +186,10 @@ def _shown(row: list[str] | None) -> list[str] | None:
 def _text_change(mine: bytes, theirs: bytes) -> Record | None:
     """Return a unified diff of two texts; None when one is not text, or too long to be read."""
     try:
-        left, right = (io.StringIO(data.decode()).read().splitlines() for data in (mine, theirs))
+        left, right = (data.decode().splitlines() for data in (mine, theirs))
     except UnicodeDecodeError:
         return None
-    if max(len(left), len(right)) > MAX_TEXT_LINES or _BINARY_MARK in mine.decode() + theirs.decode():
+    if max(len(left), len(right)) > MAX_TEXT_LINES or _BINARY_MARK in mine + theirs:
         return None
     lines = list(difflib.unified_diff(left, right, "left", "right", n=_CONTEXT_LINES, lineterm=""))
     return {"lines": lines[:MAX_DIFF_LINES], "truncated": len(lines) > MAX_DIFF_LINES}

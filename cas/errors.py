@@ -217,7 +217,7 @@ class StorageError(ArtifactStoreError):
     """The disk or the database refused.
 
     ``kind`` is one of ``storage_error``, ``disk_full``, ``io_error``, ``permission_denied``, ``map_full``,
-    ``readers_full``, ``network_filesystem``, ``unknown_format``, ``not_a_store``.
+    ``readers_full``, ``network_filesystem``, ``unknown_format``, ``not_a_store``, ``target_exists``.
     """
 
     kind = "storage_error"

@@ -39,10 +39,11 @@ _ROWS_PER_SNAPSHOT: Final = 2000
 _ROWS_PER_TRANSACTION: Final = 100
 # Bytes of streams moved in one write transaction, for the same reason.
 _MOVED_BYTES: Final = 1024 * 1024
+# Segments joined after one walk over all blobs, which tells what they hold; bounds what of it is in memory.
 _SPARSE_PER_SCAN: Final = 20_000
 # Digests marked in memory at once, at about 110 bytes each; a larger store is collected in several passes.
 _MARKS_PER_PASS: Final = 1_000_000
-_FIRST_BYTES: Final = 2
+_FIRST_BYTES: Final = 2  # of a digest, by which passes are told apart: enough for 65,536 of them
 DEFAULT_DEAD_SHARE: Final = 0.5
 
 

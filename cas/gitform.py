@@ -72,7 +72,11 @@ class Form(NamedTuple):
 
 
 def tree_form(manifest: Manifest) -> TreeForm:
-    """Return the tree of a manifest's commit."""
+    """Return the tree of a manifest's commit.
+
+    Raises:
+        IntegrityError: An imported manifest holds no tree, or one that is none.
+    """
     if isinstance(manifest, ImportedManifest):
         return _imported_tree(manifest)
     return _run_tree(manifest) if isinstance(manifest, RunManifest) else _rollback_tree(manifest)
@@ -181,6 +185,9 @@ def commit_form(manifest: Manifest, root: bytes, signature: str | None) -> GitOb
         manifest: What is committed.
         root: Raw oid of its root tree.
         signature: The stored signature, None for an unsigned commit.
+
+    Raises:
+        IntegrityError: An imported commit has another root tree.
     """
     if isinstance(manifest, ImportedManifest):
         return _imported_commit(manifest, root)

@@ -236,7 +236,7 @@ class GroupCommit:
             ticket.done = True
 
     def _hand_over(self, own: _Ticket) -> None:
-        """Wake the group's callers and the next leader; called with the condition held.
+        """Wake the group's callers and the next leader; called with the queue's lock held.
 
         Work that an interrupt cut off goes back to the head of the queue. Whatever is repeated after an interrupt finds
         each step done or not done, so nothing is lost between two of them.

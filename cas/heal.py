@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from cas import blobs, catalog, manifest, marks, processmark, soundness, tombstones
-from cas.blobs import NOT_SCANNED, QUARANTINED, Blob, NewBlob, Stage
+from cas.blobs import NOT_SCANNED, QUARANTINED, SHA1_BYTES, Blob, NewBlob, Stage
 from cas.codec import Deflater, crc32
 from cas.digest import Digester
 from cas.errors import ArtifactStoreError, IntegrityError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
 
 _ROWS_PER_SNAPSHOT: Final = 1000
-_SHA1_BYTES: Final = 20
 _NAMED_RUNS: Final = 20  # runs named for one blob; a blob that all share would name thousands
 
 
@@ -220,7 +219,7 @@ def _heal_from(
 
 def _taken(item: Wanted, chunks: Iterable[bytes], stage: Stage) -> NewBlob | None:
     """Return the content as a blob on its way in; None when it is not the one that is wanted."""
-    object_format: ObjectFormat = "sha1" if len(item.oid) == _SHA1_BYTES else "sha256"
+    object_format: ObjectFormat = "sha1" if len(item.oid) == SHA1_BYTES else "sha256"
     digester, deflater = Digester(), Deflater()
     hasher = ObjectHasher("blob", item.size_bytes, object_format)
     is_large = item.size_bytes > LARGE_FILE_BYTES
