@@ -8,6 +8,7 @@ nothing; what cannot be healed stays quarantined, and its runs are named. It mus
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
@@ -17,14 +18,14 @@ from cas import blobs, catalog, manifest, marks, processmark, soundness, tombsto
 from cas.blobs import NOT_SCANNED, QUARANTINED, SHA1_BYTES, Blob, NewBlob, Stage
 from cas.codec import Deflater, crc32
 from cas.digest import Digester
-from cas.errors import ArtifactStoreError, IntegrityError
+from cas.errors import ArtifactStoreError, IntegrityError, StorageError
 from cas.intake import LARGE_FILE_BYTES
 from cas.lmdbenv import Table
 from cas.manifest import RunManifest
 from cas.objects import ObjectHasher, pack_entry_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cas.config import ObjectFormat
     from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
@@ -201,10 +202,13 @@ def _heal_from(
     """Take a blob's content from one source, if it has it and it is the right one."""
     stage = Stage(environment, processmark.own_mark())
     try:
-        chunks = source(item)
-        new = None if chunks is None else _taken(item, chunks, stage)
-    except ArtifactStoreError:
+        new = _taken(item, _iter_given(source, item), stage)
+    except _SourceFailedError:
         new = None
+    except BaseException:
+        with contextlib.suppress(StorageError):  # must not hide what went wrong first
+            stage.discard()
+        raise
     if new is None:
         stage.discard()
         return False
@@ -215,6 +219,22 @@ def _heal_from(
     if not is_welcome:
         stage.discard()
     return is_welcome
+
+
+class _SourceFailedError(Exception):
+    """A source failed or has nothing; the store itself is well."""
+
+
+def _iter_given(source: Callable[[Wanted], Iterable[bytes] | None], item: Wanted) -> Iterator[bytes]:
+    """Yield what a source gives, its errors told apart from those of the store that is healed."""
+    try:
+        chunks = source(item)
+        if chunks is not None:
+            yield from chunks
+    except ArtifactStoreError as error:
+        raise _SourceFailedError from error
+    if chunks is None:
+        raise _SourceFailedError
 
 
 def _taken(item: Wanted, chunks: Iterable[bytes], stage: Stage) -> NewBlob | None:

@@ -5,7 +5,7 @@ import subprocess
 import msgspec
 import pytest
 
-from cas import IntegrityError, blobs, heal
+from cas import IntegrityError, StorageError, blobs, heal
 from cas.digest import digest_bytes
 from cas.lmdbenv import Table
 from tests.gc.keeping import collect, commit, flip_byte, pretend_export
@@ -164,6 +164,20 @@ def test_heal_streams_a_large_blob(store, monkeypatch):
     assert store.read_file("large", "f") == content
     collect(store)
     assert store.verify().ok
+
+
+def test_heal_on_a_disk_that_refuses_says_so_instead_of_calling_the_blob_lost(store, monkeypatch):
+    monkeypatch.setattr(heal, "LARGE_FILE_BYTES", 100)
+    large = bytes(range(256)) * 10
+    commit(store, "large", files={"a": large})
+    spoil_stream(store, digest_bytes(large))
+
+    def refuse(stage, part):
+        raise StorageError("the disk is full", kind="disk_full")
+
+    monkeypatch.setattr(blobs.Stage, "_write", refuse)
+    with pytest.raises(StorageError, match="the disk is full"):
+        heal.heal(store.environment, [lambda item: [large]])
 
 
 def test_commit_that_counts_on_a_blob_quarantined_meanwhile_stores_it_again(store, run, monkeypatch):
