@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,6 +22,8 @@ DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 MAX_TABLES: Final = 16
 ZERO_STEP_BYTES: Final = 16 * 1024 * 1024
+# How the kernel writes blanks and backslashes in a mount point; other characters stand as they are (proc(5)).
+_OCTAL_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 _NETWORK_FILE_SYSTEMS: Final = frozenset(
     {
         "nfs",
@@ -128,7 +131,7 @@ def file_system_type(path: Path) -> str | None:
     best_length, best_type = -1, None
     for line in lines:
         left, _, right = line.partition(" - ")
-        mount_point = left.split(" ")[4].encode().decode("unicode_escape")
+        mount_point = _OCTAL_ESCAPE.sub(lambda match: chr(int(match[1], 8)), left.split(" ")[4])
         inside = target == mount_point or target.startswith(mount_point.rstrip("/") + "/")
         if inside and len(mount_point) >= best_length:
             best_length, best_type = len(mount_point), right.split(" ")[0]
