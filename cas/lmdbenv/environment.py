@@ -82,7 +82,7 @@ class Environment:
         self._gate = threading.Lock()
         self._passed = threading.Condition(self._gate)
         self._open_counts: dict[int, int] = {}  # thread → its open transactions
-        self._forks_count = 0
+        self._forking_threads: set[int] = set()
         self._reopen()
 
     def _reopen(self) -> None:
@@ -209,8 +209,8 @@ class Environment:
         """
         thread = threading.get_ident()
         with self._gate:
-            if self._forks_count and thread not in self._open_counts:
-                self._passed.wait_for(lambda: not self._forks_count)
+            if self._forking_threads and thread not in self._open_counts:
+                self._passed.wait_for(lambda: not self._forking_threads)
             if self._must_reopen and not self._open_counts and self._process_id == os.getpid():
                 self._revive()
             self._open_counts[thread] = self._open_counts.get(thread, 0) + 1
@@ -229,7 +229,7 @@ class Environment:
                 self._open_counts[thread] = left_count
                 return
             self._open_counts.pop(thread, None)
-            if self._forks_count:
+            if self._forking_threads:
                 self._passed.notify_all()
 
     def _revive(self) -> None:
@@ -252,13 +252,13 @@ class Environment:
         """Keep new transactions out, and wait a while for the open ones to end, those of this thread excepted."""
         thread = threading.get_ident()
         with self._gate:
-            self._forks_count += 1
+            self._forking_threads.add(thread)
             self._passed.wait_for(lambda: not (self._open_counts.keys() - {thread}), timeout=_FORK_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
-        """Let transactions in again."""
+        """Let transactions in again, unless another thread is forking as well."""
         with self._gate:
-            self._forks_count -= 1
+            self._forking_threads.discard(threading.get_ident())
             self._passed.notify_all()
 
     def after_fork_in_child(self) -> None:
@@ -272,7 +272,7 @@ class Environment:
         self._gate = threading.Lock()
         self._passed = threading.Condition(self._gate)
         self._open_counts = {}
-        self._forks_count = 0
+        self._forking_threads = set()
         if quiet and self._raw is not None:
             self._raw.close()
             self._raw = None

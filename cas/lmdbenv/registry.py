@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _open_lock = threading.Lock()
 _open_environments: dict[tuple[int, int], Environment] = {}
-_forking: Final[list[Environment]] = []
+# By the thread that forks: two may do so at once, and each has to let in again what it has kept out, no more.
+_forking: Final[dict[int, list[Environment]]] = {}
 
 
 def _after_fork_in_child() -> None:
@@ -33,14 +34,14 @@ def _after_fork_in_child() -> None:
 
 
 def _before_fork() -> None:
-    _forking.extend(_open_environments.values())
-    for environment in _forking:
+    held = _forking[threading.get_ident()] = list(_open_environments.values())
+    for environment in held:
         environment.before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop().after_fork_in_parent()
+    for environment in _forking.pop(threading.get_ident(), ()):
+        environment.after_fork_in_parent()
 
 
 os.register_at_fork(

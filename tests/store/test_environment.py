@@ -27,6 +27,7 @@ from cas.lmdbenv import (
     environment,
     faults,
     hold_alone,
+    registry,
 )
 from tests.store.stores import commit, dump, open_store
 
@@ -132,6 +133,18 @@ def test_network_file_system_is_refused(tmp_path, monkeypatch):
         open_store(tmp_path)
     assert caught.value.kind == "network_filesystem"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "real"),
+    [("donn\u00e9es", "donn\u00e9es"), (r"two\040words", "two words"), ("latin\udce9", "latin\udce9")],
+    ids=["accented", "blank", "not-utf8"],
+)
+def test_file_system_is_told_below_a_mount_point_of_any_name(monkeypatch, shown, real):
+    mounts = f"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:9 / /mnt/{shown} rw - nfs4 host:/ rw\n"
+    monkeypatch.setattr("pathlib.Path.read_text", lambda *_, **__: mounts)
+    assert creation.file_system_type(Path(f"/mnt/{real}/store")) == "nfs4"
+    assert creation.file_system_type(Path("/mnt/other")) == "ext4"
 
 
 @pytest.mark.parametrize("settings", [{"create": False}, {"read_only": True}])
@@ -365,3 +378,29 @@ def test_opening_a_store_that_is_being_compacted_waits_for_its_end(tmp_path):
     opening.join()
     with opened[0] as store:
         commit(store)
+
+
+def test_threads_that_fork_at_once_let_transactions_in_again(tmp_path, monkeypatch):
+    both_inside = threading.Barrier(2)
+    before_fork = environment.Environment.before_fork
+
+    def meet(self):
+        before_fork(self)
+        both_inside.wait(30)
+
+    def fork():
+        registry._before_fork()
+        registry._after_fork_in_parent()
+
+    monkeypatch.setattr(environment.Environment, "before_fork", meet)
+    store = open_store(tmp_path)
+    threads = [threading.Thread(target=fork) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reader = threading.Thread(target=store.list_artifacts, daemon=True)
+    reader.start()
+    reader.join(10)
+    assert not reader.is_alive()  # closing would not end either
+    store.close()
