@@ -70,6 +70,8 @@ class BranchReverter(StoreKeeper):
             tag was read and hashed again after the branch moved, see `verify_rollback`.
 
         Raises:
+            SecretDetectedError: The reason or the branch's name holds a credential; also with ``raise_errors`` False.
+            InvalidInputError: The reason cannot be kept, or the branch's name cannot stand in git.
             NotFoundError: No such tag; near matches are in the hint.
             IntegrityError: The tag's content is damaged; the branch is unchanged.
             ConflictError: The git repository uses another object format.
@@ -101,6 +103,7 @@ class BranchReverter(StoreKeeper):
         rollback.check_reason(reason)
         self._refuse_secrets("reason", reason)
         branch = names.check_branch_name(target_branch)
+        self._refuse_secrets("branch", branch)  # it stands in the manifest and in git's refs
         target = rollback.find_target(self._environment, names.check_id(tag, "tag"), progress)
         while True:
             base = rollback.find_base(
@@ -145,8 +148,10 @@ class BranchReverter(StoreKeeper):
             The certificate; ``ok`` when the branch's artifact root is exactly the tag's, and all of it is sound.
 
         Raises:
+            InvalidInputError: git refuses the branch's name.
             NotFoundError: No such tag.
             IntegrityError: The tag's manifest is damaged.
+            ConflictError: The git repository uses another object format.
             GitCommandFailedError: git had to be asked for a branch that only it can know, and failed.
         """
         self._check_open()

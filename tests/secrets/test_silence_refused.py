@@ -61,6 +61,7 @@ CALLS = {
     "rollback's reason of a tag that is not there": lambda store, _: store.revert_to_tag("corr_none", "main", reason=TEXT),
     "rollback's tag": lambda store, _: store.revert_to_tag(TEXT, "main"),
     "rollback's branch": lambda store, _: store.revert_to_tag("corr_c0", f"{TEXT}..lock"),
+    "rollback's branch that git accepts": lambda store, _: store.revert_to_tag("corr_c0", f"api_key={VALUE}"),
     "certificate's tag": lambda store, _: store.verify_rollback(TEXT),
     "pin's note": lambda store, _: store.pin("c0", note=TEXT),
     "pin's note that is no text": lambda store, _: store.pin("c0", note=f"{TEXT}\ud800"),

@@ -118,6 +118,15 @@ def test_rescan_progress_reaches_the_end(leaked):
     assert told[-1] == ("scan", 4, 4)
 
 
+def test_rollback_of_a_branch_named_by_a_credential_is_refused_and_stores_nothing(tmp_path):
+    with opened(tmp_path, raise_errors=False) as store:
+        store.commit_artifacts("w", "t", {"a.py": CLEAN}, correlation_id="c0")
+        with pytest.raises(SecretDetectedError):
+            store.revert_to_tag("corr_c0", f"api_key={VALUE}")
+        report = store.scan_all()
+        assert (report.ok, report.run_count) == (True, 1)
+
+
 @pytest.mark.parametrize("by", ["fingerprint", "digest"])
 def test_purge_removes_bytes_and_keeps_everything_else(leaked, by):
     with opened(leaked) as store:
