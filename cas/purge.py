@@ -308,10 +308,12 @@ def _waiting(transaction: ReadTransaction, branches: dict[str, int]) -> Iterable
     """Yield what waits on a branch above a sequence and is not held; only branches with a held entry count."""
     for branch, first in branches.items():
         above = [number for number in catalog.branch_sequences(transaction, branch) if number >= first]
-        held = [number for number in above if _is_held(transaction, number)]
+        first_held = min((number for number in above if _is_held(transaction, number)), default=None)
+        if first_held is None:
+            continue
         for number in above:
-            entry = outbox.find_entry(transaction, number)
-            if held and number > min(held) and entry is not None and not entry[1].held:
+            entry = outbox.find_entry(transaction, number) if number > first_held else None
+            if entry is not None and not entry[1].held:
                 yield number
 
 
