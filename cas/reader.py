@@ -282,7 +282,8 @@ class StoreReader:
             hidden = marks.Hidden(transaction)
             shown = (n for n in catalog.branch_sequences(transaction, branch) if n not in hidden)
             found = [
-                records.history_record(transaction, sequence) for sequence in itertools.islice(shown, limit)
+                records.history_record(transaction, sequence)
+                for sequence in itertools.islice(shown, max(limit, 0))
             ]
             known = catalog.branch_head(transaction, branch) is not None
         if not known:

@@ -265,6 +265,11 @@ def test_any_ref_is_answered_or_refused_by_a_typed_error(filled, ref):
             continue
 
 
+def test_lists_of_fewer_than_none_are_empty(store):
+    done = commit(store)
+    assert store.history(done["branch"], -1) == store.list_forgotten(-1) == []
+
+
 def test_ambiguous_id_prefix_is_refused(tmp_path):
     with open_store(tmp_path) as store:
         run = {"workflow_id": "wf", "task_id": "t"}
