@@ -384,9 +384,14 @@ class Environment:
             )
 
     def clear_suspect(self) -> None:
-        """Lift the mark; only a complete verify may."""
-        (self.directory / SUSPECT_FILE).unlink(missing_ok=True)
-        sync_directory(self.directory)
+        """Lift the mark; only a complete verify may.
+
+        Raises:
+            StorageError: The folder may not be written to, or the disk failed.
+        """
+        with mapped_errors(self.directory):
+            (self.directory / SUSPECT_FILE).unlink(missing_ok=True)
+            sync_directory(self.directory)
 
     def file_bytes(self) -> int:
         """Return the size of the data file, headroom included."""

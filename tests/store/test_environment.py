@@ -147,6 +147,19 @@ def test_file_system_is_told_below_a_mount_point_of_any_name(monkeypatch, shown,
     assert creation.file_system_type(Path("/mnt/other")) == "ext4"
 
 
+def test_mark_that_cannot_be_lifted_is_a_storage_error(tmp_path, monkeypatch):
+    def unlink(self, missing_ok=False):
+        raise PermissionError(errno.EACCES, "no")
+
+    with open_store(tmp_path) as store:
+        (store.environment.directory / SUSPECT_FILE).touch()
+        monkeypatch.setattr("pathlib.Path.unlink", unlink)
+        with pytest.raises(StorageError) as caught:
+            store.verify()
+        monkeypatch.undo()
+    assert caught.value.kind == "permission_denied"
+
+
 @pytest.mark.parametrize("settings", [{"create": False}, {"read_only": True}])
 def test_opening_without_creating_says_there_is_no_store(tmp_path, settings):
     with pytest.raises(StorageError) as caught:
