@@ -1,14 +1,14 @@
 """Figures of a store: counts, bytes and backlog, from one snapshot.
 
-Invariant: cheap; nothing here reads blob content or walks the manifests.
+Invariant: cheap; nothing here reads blob content or walks the manifests, only what waits in the outbox.
 """
 
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from cas import catalog, health, metrics, outbox
+from cas import catalog, health, manifest, metrics, outbox
 from cas.lmdbenv import Table
 from cas.outbox import Stage
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cas.lmdbenv import Environment, ReadTransaction
     from cas.records import Record
 
-_MICROSECONDS = 1_000_000
+_MICROSECONDS: Final = 1_000_000
 
 
 def collect(environment: Environment, now_us: int) -> Record:
@@ -27,7 +27,7 @@ def collect(environment: Environment, now_us: int) -> Record:
         now_us: The present time, for the age of the backlog.
     """
     with environment.read() as transaction:
-        counts = {stage: _stage_count(transaction, stage) for stage in Stage}
+        counts = {stage: outbox.count_entries(transaction, stage) for stage in Stage}
         figures: Record = {
             "manifests": transaction.count(Table.MANIFESTS),
             "blobs": transaction.count(Table.BLOBS),
@@ -48,13 +48,7 @@ def collect(environment: Environment, now_us: int) -> Record:
     return figures
 
 
-def _stage_count(transaction: ReadTransaction, stage: Stage) -> int:
-    return sum(1 for _ in transaction.scan(Table.OUTBOX, stage.value))
-
-
 def _backlog_age_s(transaction: ReadTransaction, now_us: int) -> float | None:
-    from cas import manifest
-
     for sequence, _ in outbox.iter_entries(transaction, Stage.WRITE):
         row = catalog.get_row(transaction, sequence)
         if row is not None:
