@@ -30,7 +30,7 @@ _LAST_MOMENT_S: Final = 253_402_300_800  # the year 10000, where datetime ends
 _LOOKED_AT_FIRST: Final = 500
 _HEX_PREFIX: Final = re.compile(r"[0-9a-f]{4,64}")
 _LATEST: Final = re.compile(r"latest(?:~([0-9]{1,9}))?")
-_REVISION_STEP: Final = re.compile(r"(.+)~([0-9]{1,9})", re.DOTALL)
+_STEP_BACK: Final = re.compile(r"(.+)~([0-9]{1,9})", re.DOTALL)
 
 
 def moment_us(moment: Moment) -> int:
@@ -219,7 +219,7 @@ def resolve(transaction: ReadTransaction, text: str, *, with_forgotten: bool = F
         if not with_forgotten:
             rollback.check_shown(transaction, sequence, text)
         return sequence
-    step = _REVISION_STEP.fullmatch(text)
+    step = _STEP_BACK.fullmatch(text)
     if step is not None:
         start = _resolve(transaction, step.group(1))
         if start is not None:
@@ -234,9 +234,9 @@ def _resolve(transaction: ReadTransaction, text: str) -> int | None:
     if latest is not None:
         return _latest(transaction, int(latest.group(1) or 0))
     sequence = catalog.find_tag(transaction, text)
-    if sequence is None and text:
+    if sequence is None:
         sequence = catalog.branch_head(transaction, text)
-    if sequence is None and text and text.isprintable():
+    if sequence is None and text.isprintable():
         sequence = newest_revision(transaction, text)
     if sequence is None and _HEX_PREFIX.fullmatch(text):
         found = catalog.find_by_oid_prefix(transaction, text)
