@@ -71,7 +71,8 @@ class StoreKeeper(StoreReader):
 
         Raises:
             NotFoundError: No such run.
-            InvalidInputError: It is a rollback.
+            InvalidInputError: It is a rollback, or the note cannot be kept.
+            SecretDetectedError: The note holds a credential.
         """
         note = self._checked_note(note)
         with self.environment.write() as transaction:
@@ -90,7 +91,7 @@ class StoreKeeper(StoreReader):
             return marks.lift_pin(transaction, query.resolve(transaction, ref))
 
     def list_pins(self) -> list[Record]:
-        """Return the pinned runs, oldest pin last, each with ``pinned_at`` and ``note``."""
+        """Return the pinned runs, newest run first, each with ``pinned_at`` and ``note``."""
         with self.environment.read() as transaction:
             return [retention.pinned_record(transaction, *found) for found in marks.iter_pins(transaction)][
                 ::-1
@@ -125,8 +126,10 @@ class StoreKeeper(StoreReader):
             ``reason``.
 
         Raises:
-            InvalidInputError: Neither runs nor a policy are given.
+            InvalidInputError: Neither runs nor a policy are given, a named one is a rollback, or the reason cannot be
+                kept; `QueryError` for a predicate that cannot be parsed.
             NotFoundError: A named run is not there.
+            SecretDetectedError: The reason holds a credential.
         """
         note = self._checked_note(reason)
         selection = query.Selection(
@@ -204,6 +207,7 @@ class StoreKeeper(StoreReader):
             policy ``runs`` as well, what `forget` returns.
 
         Raises:
+            InvalidInputError: ``dead_share`` is out of range.
             StateError: Another collection is at work.
             IntegrityError: A row is damaged; `verify` and `heal` first.
         """

@@ -35,6 +35,8 @@ def compact_store(config: ArtifactStoreConfig) -> Record:
 
     Raises:
         StateError: Somebody has the store open.
+        StoreSuspectError: An earlier write failed; a complete verify comes first.
+        IntegrityError: The store file is damaged, or the copy is not what it holds; the store is as it was.
         StorageError: No store there, not enough room, or the disk refused; the store is as it was.
     """
     directory = config.store_dir

@@ -1,6 +1,7 @@
 """The reading half of a store: lists, lookups, files, history, export state, checks.
 
-Invariant: nothing here changes the store; every byte of content handed out was checked against its digest.
+Invariant: nothing here changes what the store holds; every byte of content handed out was checked against its digest.
+A complete `verify` lifts the mark of an earlier failed write, which lies beside the store file.
 """
 
 from __future__ import annotations
@@ -138,6 +139,9 @@ class StoreReader:
         Args:
             correlation_id: With or without the ``corr_`` prefix.
             revision: A revision number; None means the newest.
+
+        Raises:
+            InvalidInputError: The revision is no whole number.
         """
         sequence = self._find_run(correlation_id, revision)
         with self.environment.read() as transaction:
@@ -162,7 +166,8 @@ class StoreReader:
             ref: ``latest``, ``latest~N``, a tag, branch, correlation ID, or the beginning of a commit or manifest id.
 
         Raises:
-            NotFoundError: Nothing is called that.
+            NotFoundError: Nothing is called that, or the run was forgotten.
+            InvalidInputError: More than one id begins so.
         """
         with self.environment.read() as transaction:
             sequence = query.resolve(transaction, ref)
@@ -172,7 +177,11 @@ class StoreReader:
             return records.history_record(transaction, sequence)
 
     def list_files(self, ref: str) -> list[Record]:
-        """Return name, size, digest and git oid of each file of a run."""
+        """Return name, size, digest and git oid of each file of a run; for a rollback, of the run it went back to.
+
+        Raises:
+            NotFoundError: No such run.
+        """
         return [
             {
                 "name": entry.name,
@@ -209,7 +218,12 @@ class StoreReader:
         return b"".join(self.iter_file(ref, name))
 
     def iter_file(self, ref: str, name: str) -> Iterator[bytes]:
-        """Yield one file's content in chunks; it counts only once the iterator ended without an error."""
+        """Yield one file's content in chunks; it counts only once the iterator ended without an error.
+
+        Raises:
+            NotFoundError: No such run or file; told at the first chunk.
+            IntegrityError: The stored bytes are damaged.
+        """
         run = self._run(ref)
         if name == names.METADATA_NAME and run.with_metadata_file:
             yield manifest.metadata_file_bytes(run)
@@ -355,6 +369,10 @@ class StoreReader:
 
         Returns:
             The report; ``report.ok`` tells whether nothing was found.
+
+        Raises:
+            InvalidInputError: ``sample`` is out of range.
+            StorageError: The disk refused to have the mark lifted.
         """
         if not 0 < sample <= 1:
             raise InvalidInputError("sample must be above 0 and at most 1", subject="sample")

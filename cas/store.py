@@ -413,6 +413,7 @@ class ArtifactStore(BranchReverter):
         Raises:
             InvalidInputError: The target has neither form.
             NotFoundError: The store holds no such content.
+            StorageError: The disk refused; nothing was changed.
         """
         return purge.purge(
             self.environment,

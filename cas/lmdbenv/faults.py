@@ -34,7 +34,12 @@ def sync_directory(directory: Path) -> None:
 
 
 def check_length(data_path: Path) -> None:
-    """Refuse a file shorter than its meta page says: reading past its end would kill the process with SIGBUS."""
+    """Refuse a file shorter than its meta page says: reading past its end would kill the process with SIGBUS.
+
+    Raises:
+        IntegrityError: It is, or it has no meta page.
+        StorageError: It is missing or cannot be read.
+    """
     try:
         with data_path.open("rb") as file:
             head = file.read(_META_PAGES_BYTES)
