@@ -297,12 +297,12 @@ class ArtifactStore(BranchReverter):
             return [records.commit_result(transaction, sequence) for sequence in sequences]
 
     def _apply_prepared(self, queue: GroupCommit, prepared: list[commit.PreparedRun]) -> list[int]:
-        with self._environment.read() as transaction:
-            known = [run.find_existing(transaction) for run in prepared]
-            if known == [None]:  # of a batch, the runs of one branch follow each other
-                prepared[0].foresee(transaction)
-        found = [sequence for sequence in known if sequence is not None]
         try:
+            with self._environment.read() as transaction:
+                known = [run.find_existing(transaction) for run in prepared]
+                if known == [None]:  # of a batch, the runs of one branch follow each other
+                    prepared[0].foresee(transaction)
+            found = [sequence for sequence in known if sequence is not None]
             if len(found) == len(prepared):
                 return found
             return self._write_prepared(queue, prepared)

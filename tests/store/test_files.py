@@ -16,6 +16,7 @@ from cas import (
     SecretDetectedError,
     StorageError,
     blobs,
+    catalog,
     codec,
     intake,
     metrics,
@@ -138,6 +139,17 @@ def test_refused_run_tells_its_own_reason_when_the_clean_up_fails_too(
         commit(store, files=[large_file, tmp_path / "missing"])
     with store.environment.read() as transaction:
         assert len(list(blobs.iter_uploads(transaction))) == 1, "the garbage collector finds what is left"
+
+
+def test_large_file_of_a_run_that_cannot_be_looked_up_leaves_no_trace(store, large_file, monkeypatch):
+    def fail(*_):
+        raise IntegrityError("a row is damaged")
+
+    before = dump(store)
+    monkeypatch.setattr(catalog, "find_content", fail)
+    with pytest.raises(IntegrityError):
+        commit(store, files=[large_file])
+    assert dump(store) == before
 
 
 def test_large_file_failing_in_the_commit_leaves_no_trace(store, large_file, monkeypatch):
