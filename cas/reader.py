@@ -197,12 +197,12 @@ class StoreReader:
             loaded, row = records.load(transaction, query.resolve(transaction, ref))
             if isinstance(loaded, RunManifest):
                 return loaded
-            source = catalog.find_by_oid_prefix(transaction, loaded.source.hex(), 1)
-            if not source:
+            source = records.find_commit(transaction, loaded.source)
+            if source is None:
                 raise NotFoundError(
                     f"the run that {row.commit_oid.hex()[:12]} went back to is gone", subject=ref
                 )
-            return records.load_run(transaction, source[0])[0]
+            return records.load_run(transaction, source)[0]
 
     def read_file(self, ref: str, name: str) -> bytes:
         """Return one file's content, checked against its digest; it is held in memory whole.
