@@ -235,6 +235,10 @@ class ArtifactStore(BranchReverter):
                     refused = records.failed_commit(told.message, correlation_id)
                     results[index] = refused | told.as_dict()
                     self._meter.note_failure(self.now_us(), error)
+                except BaseException:
+                    for run in prepared:
+                        run.discard(self._environment)
+                    raise
             return prepared
 
         with self._meter.failures(self.now_us):

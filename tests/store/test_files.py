@@ -19,6 +19,7 @@ from cas import (
     catalog,
     codec,
     intake,
+    manifest,
     metrics,
 )
 from cas.errors import StateError
@@ -149,6 +150,27 @@ def test_large_file_of_a_run_that_cannot_be_looked_up_leaves_no_trace(store, lar
     monkeypatch.setattr(catalog, "find_content", fail)
     with pytest.raises(IntegrityError):
         commit(store, files=[large_file])
+    assert dump(store) == before
+
+
+def test_large_file_of_a_batch_whose_next_run_fails_leaves_no_trace(store, large_file, monkeypatch):
+    normalise = manifest.normalise_metadata
+
+    def fail_for_the_next(metadata, max_bytes):
+        if metadata == {"next": 1}:
+            raise StorageError("the disk refused")
+        return normalise(metadata, max_bytes)
+
+    monkeypatch.setattr(manifest, "normalise_metadata", fail_for_the_next)
+    ids = {"workflow_id": "w", "task_id": "t"}
+    before = dump(store)
+    with pytest.raises(StorageError):
+        store.commit_many(
+            [
+                {**ids, "correlation_id": "1", "files": [large_file]},
+                {**ids, "correlation_id": "2", "files": {"a": b"1"}, "metadata": {"next": 1}},
+            ]
+        )
     assert dump(store) == before
 
 
