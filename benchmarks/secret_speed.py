@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.plan import Plan
     from benchmarks.runs import StoredRun
 
-_EXTENT: Final = {"tiny": (3, 2), "quick": (40, 3), "full": (200, 5)}  # runs, rounds
+_EXTENT: Final = {"tiny": (3, 2), "quick": (40, 3), "full": (200, 3)}  # runs, rounds
 _LARGE_BYTES: Final = 32 * 1024 * 1024
 _ENGINES: Final = ("hyperscan", "python")
 # Files that are scanned once more with a credential at their end, so that the engines have something to agree on.

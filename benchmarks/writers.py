@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 # writers, extra milliseconds of each flush, runs in all, rounds
 _EXTENT: Final[dict[str, tuple[tuple[int, ...], tuple[float, ...], int, int]]] = {
-    "tiny": ((2,), (0, 1), 4, 1),
+    "tiny": ((4,), (0, 1), 4, 1),
     "quick": ((1, 4), (0, 5), 48, 1),
     "full": ((1, 2, 4, 8, 16), (0, 1, 5), 240, 2),
 }
 _WARM_RUNS_COUNT: Final = 3  # each writer's first commits open, allocate and page in
-_SLOW_COUNTS: Final = (1, 4, 16)  # of plain processes and of threads where flushes are slow, to save time
+_SLOW_COUNTS: Final = (1, 4, 16)  # of writers where flushes are slow, to save time
 _MAX_ERRORS_KEPT: Final = 5
 _PROCESSES, _PLAIN, _THREADS, _FLOORS = "processes", "plain processes", "threads", "floors"
 
@@ -82,7 +82,7 @@ def _is_asked(kind: str, flush_ms: float, count: int) -> bool:
     """Tell whether a combination says something that the others do not."""
     if kind == _FLOORS:
         return flush_ms == 0
-    if kind == _PROCESSES or flush_ms == 0:
+    if flush_ms == 0:
         return kind != _PLAIN
     return count in _SLOW_COUNTS and (kind != _PLAIN or count > 1)
 
