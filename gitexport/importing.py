@@ -1,8 +1,7 @@
 """Taking over a repository of the replaced system: its branches as runs of the store, under their own commit ids.
 
-Invariant: a branch is imported whole, from its first run to its tip, or not at all, with the reason; ids are those
-git shows, and nothing in the repository changes. Importing again adds only what is new. The secret gate stands here
-as everywhere: a branch with a finding stays out unless that is waived explicitly.
+Invariant: a branch is imported whole, from its first run to its tip, or not at all, with the reason; ids are git's, and
+the repository does not change. A second import adds what is new. A branch with a secret stays out unless waived.
 """
 
 from __future__ import annotations

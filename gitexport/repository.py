@@ -1,10 +1,9 @@
 """A git repository as typed verbs: refs, objects, remotes; one git process with fixed arguments for each.
 
-Invariant: nothing here touches the index, the work tree, HEAD or the configuration of an existing repository,
-and no verb but ``list_remote_refs`` and ``run_remote`` reaches the network. Ids are lower-case hexadecimal
-text. This module must not know of the store, of packs or of batches. A ``GitRepository`` holds no process, no
-lock and no open file between calls, so it is safe to share between threads; what a verb returns may be out of
-date when it returns.
+Invariant: nothing here touches the index, the work tree, HEAD or the configuration of an existing repository, and no
+verb but ``list_remote_refs`` and ``run_remote`` reaches the network. Ids are lower-case hexadecimal text. This module
+must not know of the store, of packs or of batches. A ``GitRepository`` holds no process, no lock and no open file
+between calls, so threads may share it; what a verb returns may be out of date when it returns.
 """
 
 from __future__ import annotations
