@@ -1,10 +1,11 @@
 """Do commits and look-ups stay as fast as the store grows to 100,000 runs, and what does a run cost on disk?
 
 Runs have three small files each, all different, so that what is measured is the store's own bookkeeping. Two stores are
-filled, one with the runs of the first mark, one with all: by small batches, as large ones would leave the long lists of
-freed pages that a store filled run by run does not have. Then both grow by single commits in blocks that take turns, so
-that a busy moment of the machine meets both; so do the look-ups, on runs drawn from the whole store. Overhead is the
-growth of the used pages between the two stores minus the streams stored.
+filled, one with the runs of the first mark, one with all, each by a process of its own, whose memory is told: by small
+batches, then by single commits that are not counted, until the list of freed pages is as short as in a store that was
+filled run by run. Then one process opens both, and they grow by single commits in blocks that take turns, so that a
+busy moment of the machine meets both; so do the look-ups, on runs drawn from the whole store. Overhead is the growth of
+the used pages between the two stores minus the streams stored.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import random
 import time
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from benchmarks.charts import Lines, Series
 from benchmarks.samples import summary_ms
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
     from benchmarks.plan import Plan
     from cas.intake import RunArguments
 
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 # runs of the small store and of the large one
 _RUNS_COUNT: Final = {"tiny": (30, 60), "quick": (1_000, 4_000), "full": (10_000, 100_000)}
 # blocks in each store, commits of a block, look-ups of each kind in a block
 _EXTENT: Final = {"tiny": (2, 5, 2), "quick": (4, 50, 25), "full": (20, 100, 30)}
 _BATCH_RUNS: Final = 20
+# Batches leave some hundred pages free, of which a single commit uses up about one more than it frees.
+_UNCOUNTED: Final = {"tiny": 3, "quick": 100, "full": 1_500}
 _WORKFLOWS_COUNT: Final = 40
 _TASKS_COUNT: Final = 500
 
@@ -47,8 +52,11 @@ def measure(plan: Plan) -> dict[str, Any]:
 def measure_at(plan: Plan, counts: Sequence[int]) -> dict[str, Any]:
     """Return the figures of stores of so many runs each, measured by turns; ascending."""
     folders = [plan.fresh(f"scale-{count}") for count in counts]
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        measured = pool.submit(_measure_both, folders, counts, _EXTENT[plan.size]).result()
+    stores = [
+        _in_own_process(_fill, folder, count, _UNCOUNTED[plan.size])
+        for folder, count in zip(folders, counts, strict=True)
+    ]
+    measured = _in_own_process(_measure_by_turns, stores, _EXTENT[plan.size])
     first, last = measured[0], measured[-1]
     grown = {
         name: last[name] - first[name] for name in ("runs_count", "used_bytes", "stream_bytes", "raw_bytes")
@@ -71,39 +79,60 @@ def measure_at(plan: Plan, counts: Sequence[int]) -> dict[str, Any]:
     }
 
 
-class _Growing:
-    """One store, what was put into it, and the times of its blocks."""
+class _Filled(NamedTuple):
+    """A store that was filled: where it is, what went in, and what the process that filled it held at the end."""
 
-    def __init__(self, folder: Path, runs_count: int) -> None:
-        self.store = ArtifactStore(ArtifactStoreConfig(repo_path=folder))
-        self.runs_count = runs_count
-        self.stream_bytes = self.raw_bytes = 0
+    folder: Path
+    runs_count: int
+    used_bytes: int
+    stream_bytes: int
+    raw_bytes: int
+    memory: dict[str, int]
+
+
+def _in_own_process(
+    work: Callable[_Arguments, _Result], *args: _Arguments.args, **named: _Arguments.kwargs
+) -> _Result:
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *args, **named).result()
+
+
+def _fill(folder: Path, runs_count: int, singles_count: int) -> _Filled:
+    """Fill a new store; the last ``singles_count`` runs one by one."""
+    raw_bytes = stream_bytes = 0
+    batches_end = max(runs_count - singles_count, 0)
+    with ArtifactStore(ArtifactStoreConfig(repo_path=folder)) as store:
+        for start in range(0, runs_count, _BATCH_RUNS):
+            numbers = range(start, min(start + _BATCH_RUNS, runs_count))
+            files = [_small_files(number) for number in numbers]
+            batch = [_run(number, named) for number, named in zip(numbers, files, strict=True)]
+            contents = [data for named in files for data in named.values()]
+            raw_bytes += sum(map(len, contents))
+            stream_bytes += sum(len(deflate(data)) for data in contents)
+            if start < batches_end:
+                store.commit_many(batch)
+            else:
+                for run in batch:
+                    store.commit_artifacts(**run)
+        used_bytes = store.environment.used_bytes()
+        return _Filled(folder, runs_count, used_bytes, stream_bytes, raw_bytes, _memory())
+
+
+class _Growing:
+    """One store that grows, and the times of its blocks."""
+
+    def __init__(self, filled: _Filled) -> None:
+        self.filled = filled
+        self.store = ArtifactStore(ArtifactStoreConfig(repo_path=filled.folder))
+        self.runs_count = filled.runs_count
         self.commits_s: list[float] = []
         self.commits_cpu_s: list[float] = []
         self.lookups_s: dict[str, list[float]] = {}
-        for start in range(0, runs_count, _BATCH_RUNS):
-            batch = [self._run(number) for number in range(start, min(start + _BATCH_RUNS, runs_count))]
-            self.store.commit_many(batch)
-        self.filled = self._about()
-
-    def _run(self, number: int) -> RunArguments:
-        files = _small_files(number)
-        self.raw_bytes += sum(map(len, files.values()))
-        self.stream_bytes += sum(len(deflate(data)) for data in files.values())
-        return _run(number, files)
-
-    def _about(self) -> dict[str, int]:
-        return {
-            "runs_count": self.runs_count,
-            "used_bytes": self.store.environment.used_bytes(),
-            "stream_bytes": self.stream_bytes,
-            "raw_bytes": self.raw_bytes,
-        }
 
     def commit_block(self, commits_count: int) -> None:
         """Commit runs one by one."""
         for _ in range(commits_count):
-            run = self._run(self.runs_count)
+            run = _run(self.runs_count, _small_files(self.runs_count))
             started_s, cpu_started_s = time.perf_counter(), time.process_time()
             self.store.commit_artifacts(**run)
             self.commits_s.append(time.perf_counter() - started_s)
@@ -130,32 +159,31 @@ class _Growing:
 
     def figures(self) -> dict[str, Any]:
         """Return what was measured."""
+        filled = self.filled
         return {
-            **self.filled,
+            "runs_count": filled.runs_count,
+            "used_bytes": filled.used_bytes,
+            "stream_bytes": filled.stream_bytes,
+            "raw_bytes": filled.raw_bytes,
+            **filled.memory,
             "commit": summary_ms(self.commits_s),
             "commit_cpu": summary_ms(self.commits_cpu_s),
             **{name: summary_ms(samples_s) for name, samples_s in self.lookups_s.items()},
         }
 
 
-def _measure_both(
-    folders: Sequence[Path], counts: Sequence[int], extent: tuple[int, int, int]
-) -> list[dict[str, Any]]:
-    """Fill the stores and measure them by turns; the body of the writer process."""
+def _measure_by_turns(filled: Sequence[_Filled], extent: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """Let filled stores grow by turns, and ask them."""
     blocks_count, commits_count, lookups_count = extent
     draw = random.Random(1)
-    stores: list[_Growing] = []
-    memory: list[dict[str, int]] = []
-    for folder, count in zip(folders, counts, strict=True):
-        stores.append(_Growing(folder, count))
-        memory.append(_memory())
+    stores = [_Growing(each) for each in filled]
     for number in range(blocks_count):
         for growing in stores if number % 2 == 0 else reversed(stores):
             growing.commit_block(commits_count)
             growing.look_up(lookups_count, draw)
     for growing in stores:
         growing.store.close()
-    return [{**growing.figures(), **used} for growing, used in zip(stores, memory, strict=True)]
+    return [growing.figures() for growing in stores]
 
 
 def _run(number: int, files: dict[str, bytes]) -> RunArguments:
