@@ -85,6 +85,7 @@ def deliver(
     after = settled = 0
     while not should_stop():
         waiting, damaged, after = _waiting(store, after, selection)
+        store.environment.release_pages()
         _park(store, summary, damaged)
         if not waiting and not damaged:
             return
@@ -242,5 +243,6 @@ class _Recorder:
             else:
                 self._summary.fail(branch, branch, outcome.reason[:_MAX_REASON_CHARS])
         self._outcomes.clear()
+        self._store.environment.release_pages()
         if self._progress is not None:
             self._progress("push", self.settled_count, max(self.settled_count, self._total_count))

@@ -22,7 +22,7 @@ from cas.lmdbenv.faults import (
     sync_directory,
 )
 from cas.lmdbenv.locks import share_directory
-from cas.lmdbenv.mapping import drop_cached_file, release_mapping
+from cas.lmdbenv.mapping import drop_cached, release_mapping
 from cas.lmdbenv.snapshot import Snapshot
 from cas.lmdbenv.transaction import Table, WriteTransaction
 
@@ -356,11 +356,13 @@ class Environment:
         self._file_bytes = os.fstat(self._data_fd).st_size
         if self._file_bytes >= wanted_bytes:
             return
+        start_bytes = self._file_bytes
         end_bytes = min(wanted_bytes + HEADROOM_STEP_BYTES, self._map_size_bytes)
         try:
             while self._file_bytes < end_bytes:
                 self._file_bytes += os.pwrite(self._data_fd, _ZEROES, self._file_bytes)
             os.fsync(self._data_fd)
+            drop_cached(self._data_fd, start_bytes)  # written in large pieces, see docs/decisions.md, D23
         except OSError as error:
             # Room that cannot be prepared is not yet room that is missing: the reserve already in the file may do.
             self._file_bytes = os.fstat(self._data_fd).st_size
@@ -416,7 +418,11 @@ class Environment:
         Pages that another process has mapped, or that are not written back yet, stay. For a check after an I/O error.
         """
         self.release_pages()
-        drop_cached_file(self.directory / DATA_FILE)
+        descriptor = os.open(self.directory / DATA_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            drop_cached(descriptor)
+        finally:
+            os.close(descriptor)
 
     def suspect_mark(self) -> tuple[int, int] | None:
         """Return what tells this suspect mark from a later one, or None when there is none."""

@@ -1,4 +1,4 @@
-"""Giving mapped pages of the store file back to the system, so that a job over all blobs stays small.
+"""Giving pages of the store file back to the system: mapped ones, so that a long job stays small, and cached ones.
 
 LMDB maps the file and never unmaps what was read; Linux counts those clean, shared pages as the process's own.
 ``madvise(MADV_DONTNEED)`` on a shared file mapping only drops the page-table entries; the next access maps the page
@@ -32,12 +32,7 @@ def release_mapping(data_path: Path) -> None:
         madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), ctypes.c_int(_MADV_DONTNEED))
 
 
-def drop_cached_file(path: Path) -> None:
-    """Ask the kernel to drop a file's clean pages from its cache; nothing happens where it has no such call."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
+def drop_cached(descriptor: int, start_bytes: int = 0) -> None:
+    """Ask the kernel to drop a file's clean pages, from an offset on; nothing happens where it has no such call."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, start_bytes, 0, os.POSIX_FADV_DONTNEED)

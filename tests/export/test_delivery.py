@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
+import re
+import sys
+from pathlib import Path
 
 import pytest
 
 from cas import ConfigError
-from cas.lmdbenv import Table
+from cas.lmdbenv import DATA_FILE, Table
 from gitexport import delivery, export_status, verify_export
 from tests.export.places import hook, refs_of, run_git
 
@@ -24,6 +28,17 @@ def sleeper():
         assert next(calls) < 100
 
     return pause
+
+
+def mapped_kilobytes(path):
+    """Return how much of a file this process has mapped in."""
+    sizes = re.findall(
+        rf"^[0-9a-f]+-.*{re.escape(str(path))}$\n(?:^\w+:.*$\n)*?^Rss: +(\d+) kB$",
+        Path("/proc/self/smaps").read_text(),
+        re.MULTILINE,
+    )
+    assert sizes
+    return sum(map(int, sizes))
 
 
 @pytest.fixture
@@ -221,3 +236,21 @@ def test_remote_compared_after_rebuild_that_does_not_answer_is_a_warning(place, 
     summary = place.export(push=True, rebuild=True, pause=sleeper())
     assert any("could not be compared" in warning for warning in summary.warnings)
     assert states(place, runs) == ["pushed"] * 6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is mapped")
+def test_push_of_many_runs_gives_back_the_pages_it_has_read(place, remote):
+    place.commit("large", files={"f": os.urandom(4_000_000)})
+    place.export()
+    data_path = place.store.environment.directory / DATA_FILE
+    mapped = []
+
+    def progress(*_):
+        mapped.append(mapped_kilobytes(data_path))
+
+    with place.store.environment.read() as transaction:
+        assert sum(len(value) for _, value in transaction.scan(Table.SEGMENTS)) > 4_000_000
+    assert mapped_kilobytes(data_path) > 3_500
+    assert place.export(push=True, progress=progress).state == "done"
+    assert mapped
+    assert max(mapped) < 2_000

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -322,6 +325,23 @@ def test_commit_does_not_change_the_size_of_the_file(store):
     for number in range(20):
         commit(store, f"c{number}", files={"f": os.urandom(10_000)})
     assert data.stat().st_size == size_bytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel's page cache")
+def test_room_written_ahead_of_need_is_not_kept_in_the_page_cache(store):
+    commit(store)
+    kind = creation.file_system_type(store.environment.directory)
+    if kind not in {"ext4", "xfs", "btrfs"}:
+        pytest.skip(f"the page cache is all that {kind} has, or it may not drop pages")
+    path = store.environment.directory / DATA_FILE
+    used_bytes, size_bytes = store.environment.used_bytes(), path.stat().st_size
+    assert size_bytes - used_bytes >= environment.HEADROOM_LOW_BYTES
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), size_bytes) as mapped:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+        resident = (ctypes.c_ubyte * (size_bytes // mmap.PAGESIZE))()
+        assert ctypes.CDLL(None).mincore(ctypes.c_void_p(address), ctypes.c_size_t(size_bytes), resident) == 0
+    ahead = resident[used_bytes // mmap.PAGESIZE :]
+    assert sum(page & 1 for page in ahead) < len(ahead) / 10
 
 
 def test_readers_of_a_killed_process_are_cleared_when_the_table_is_full(store, monkeypatch):
