@@ -8,6 +8,7 @@ streams of one commit are joined into one segment: one allocation per commit ins
 
 from __future__ import annotations
 
+import secrets
 import struct
 from typing import TYPE_CHECKING, Final
 
@@ -70,6 +71,7 @@ class NewBlob(msgspec.Struct, frozen=True, array_like=True, gc=False):
     staged_segment: int | None = None
     staged_bytes: int = 0
     part_count: int = 1
+    staged_mark: bytes = b""
 
 
 def find(transaction: ReadTransaction, digest: bytes) -> Blob | None:
@@ -158,7 +160,7 @@ def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[in
     for new in new_blobs:
         known = find_sound(transaction, new.digest) is not None
         if new.staged_segment is not None:
-            going_on = settle_upload(transaction, new.staged_segment, keep=not known)
+            going_on = settle_upload(transaction, new.staged_segment, new.staged_mark, keep=not known)
             if not going_on and not known:
                 raise upload_lost(new.staged_segment)
         if known:
@@ -360,11 +362,14 @@ class Stage:
 
     What is staged is invisible until a commit places a blob row over it; left-overs of a killed writer are found by
     the garbage collector through the rows ``upload:`` of the meta table. Owned by one thread.
+
+    Attributes:
+        mark: What the row ``upload:`` holds: the process, and a token, as a segment's number is given again.
     """
 
     def __init__(self, environment: Environment, owner: bytes) -> None:
         self._environment = environment
-        self._owner = owner
+        self.mark = owner + _TOKEN_SIGN + secrets.token_hex(_TOKEN_BYTES).encode()
         self._buffer: list[bytes] = []
         self._buffered_bytes = 0
         self.segment: int | None = None
@@ -395,8 +400,8 @@ class Stage:
         with self._environment.write(reserve_bytes=len(part)) as transaction:
             if self.segment is None:
                 self.segment = next_segment(transaction)
-                transaction.put(Table.META, upload_key(self.segment), self._owner)
-            elif not transaction.has(Table.META, upload_key(self.segment)):
+                transaction.put(Table.META, upload_key(self.segment), self.mark)
+            elif transaction.get(Table.META, upload_key(self.segment)) != self.mark:
                 raise upload_lost(self.segment)
             transaction.put(Table.SEGMENTS, segment_key(self.segment, self.part_count), part)
         self.part_count += 1
@@ -407,11 +412,13 @@ class Stage:
         if self.segment is None:
             return
         with self._environment.write() as transaction:
-            settle_upload(transaction, self.segment, keep=False)
+            settle_upload(transaction, self.segment, self.mark, keep=False)
         self.segment = None
 
 
 _UPLOAD_PREFIX: Final = b"upload:"
+_TOKEN_SIGN: Final = b" #"
+_TOKEN_BYTES: Final = 8
 
 
 def upload_key(segment: int) -> bytes:
@@ -419,14 +426,17 @@ def upload_key(segment: int) -> bytes:
     return _UPLOAD_PREFIX + segment.to_bytes(8, "big")
 
 
-def settle_upload(transaction: WriteTransaction, segment: int, *, keep: bool) -> bool:
+def settle_upload(transaction: WriteTransaction, segment: int, mark: bytes, *, keep: bool) -> bool:
     """End an upload: its parts belong to a blob from now on, or are removed. One that has ended is left alone.
+
+    So is another one that was given the number of its segment since.
 
     Returns:
         Whether it was going on until now.
     """
-    if not transaction.delete(Table.META, upload_key(segment)):
+    if transaction.get(Table.META, upload_key(segment)) != mark:
         return False
+    transaction.delete(Table.META, upload_key(segment))
     if keep:
         return True
     for key in list(transaction.scan_keys(Table.SEGMENTS, segment_key(segment, 0)[:_SEGMENT_NUMBER_BYTES])):
@@ -445,14 +455,19 @@ def upload_lost(segment: int) -> StorageError:
 
 def iter_uploads(transaction: ReadTransaction) -> Iterator[int]:
     """Yield the segments that are being uploaded, or were when their writer died."""
-    for segment, _ in iter_upload_owners(transaction):
+    for segment, _ in iter_upload_marks(transaction):
         yield segment
 
 
-def iter_upload_owners(transaction: ReadTransaction) -> Iterator[tuple[int, bytes]]:
-    """Yield the segments that are being uploaded, or were, and the mark of the process that does."""
-    for key, owner in transaction.scan(Table.META, _UPLOAD_PREFIX):
-        yield int.from_bytes(key[len(_UPLOAD_PREFIX) :], "big"), owner
+def iter_upload_marks(transaction: ReadTransaction) -> Iterator[tuple[int, bytes]]:
+    """Yield the segments that are being uploaded, or were, and the mark of each upload."""
+    for key, mark in transaction.scan(Table.META, _UPLOAD_PREFIX):
+        yield int.from_bytes(key[len(_UPLOAD_PREFIX) :], "big"), mark
+
+
+def uploader(mark: bytes) -> bytes:
+    """Return the process's part of an upload's mark (`cas.processmark`)."""
+    return mark.partition(_TOKEN_SIGN)[0]
 
 
 def iter_segments(transaction: ReadTransaction) -> Iterator[int]:

@@ -178,7 +178,7 @@ class PreparedRun:
     def _drop_staged(self, transaction: WriteTransaction) -> None:
         for blob in self.intake.new_blobs:
             if blob.staged_segment is not None:
-                blobs.settle_upload(transaction, blob.staged_segment, keep=False)
+                blobs.settle_upload(transaction, blob.staged_segment, blob.staged_mark, keep=False)
 
     def _around(self, transaction: ReadTransaction) -> _Around:
         latest = catalog.latest_revision(transaction, self.draft.correlation_id)

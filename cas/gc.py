@@ -231,7 +231,7 @@ class _Collector:
                 self._count_run(transaction, sequence, Forgotten(0))
             for sequence, mark in marks.iter_forgotten(transaction):
                 self._count_run(transaction, sequence, mark)
-            uploads = [segment for segment, owner in blobs.iter_upload_owners(transaction) if _is_left(owner)]
+            uploads = [segment for segment, mark in blobs.iter_upload_marks(transaction) if _is_left(mark)]
         gone: set[bytes] = set()
         for marker in self._markers(as_if_forgotten):
             for batch in self._dead_blobs(marker):
@@ -284,10 +284,10 @@ class _Collector:
     def _end_uploads(self) -> None:
         """Take the mark off uploads whose process is gone; their segments then hold nothing and go with the others."""
         with self._environment.read() as transaction:
-            left = [segment for segment, owner in blobs.iter_upload_owners(transaction) if _is_left(owner)]
-        for segment in left:
+            left = [found for found in blobs.iter_upload_marks(transaction) if _is_left(found[1])]
+        for segment, mark in left:
             with self._write() as transaction:
-                self.report.uploads += blobs.settle_upload(transaction, segment, keep=True)
+                self.report.uploads += blobs.settle_upload(transaction, segment, mark, keep=True)
 
     def _markers(self, as_if_forgotten: AbstractSet[int] | None = None) -> Iterator[_Marker]:
         """Yield a complete marker for each range of digests, one after the other.
@@ -392,5 +392,5 @@ def _groups(chosen: list[int], usage: segments.Usage) -> Iterator[list[int]]:
         yield group
 
 
-def _is_left(owner: bytes) -> bool:
-    return not processmark.may_be_alive(owner)
+def _is_left(mark: bytes) -> bool:
+    return not processmark.may_be_alive(blobs.uploader(mark))

@@ -273,6 +273,7 @@ def _taken(item: Wanted, chunks: Iterable[bytes], stage: Stage) -> NewBlob | Non
         staged_segment=stage.segment,
         staged_bytes=stage.stored_bytes,
         part_count=max(stage.part_count, 1),
+        staged_mark=stage.mark,
     )
 
 

@@ -419,6 +419,7 @@ class RunIntake:
             staged_segment=stage.segment,
             staged_bytes=stage.stored_bytes,
             part_count=stage.part_count,
+            staged_mark=stage.mark,
         )
 
     def _inspect_large(self, name: str, descriptor: int, size_bytes: int) -> tuple[bytes, bool]:

@@ -4,7 +4,18 @@ import random
 
 import pytest
 
-from cas import IntegrityError, NotFoundError, RetentionPolicy, StateError, blobs, gc, outbox, segments
+from cas import (
+    IntegrityError,
+    NotFoundError,
+    RetentionPolicy,
+    StateError,
+    StorageError,
+    blobs,
+    gc,
+    outbox,
+    processmark,
+    segments,
+)
 from cas.blobs import Stage
 from cas.codec import inflate
 from cas.digest import digest_bytes
@@ -204,8 +215,6 @@ def test_gc_upload_of_a_dead_process_is_removed(store):
 
 
 def test_gc_upload_of_this_process_is_left_alone(store):
-    from cas import processmark
-
     stage = Stage(store.environment, processmark.own_mark())
     stage.feed(b"x" * 100)
     stage.finish()
@@ -217,9 +226,61 @@ def test_stage_whose_mark_is_gone_refuses_to_go_on(store):
     stage = Stage(store.environment, b"1")
     stage.feed(b"x" * blobs.PART_BYTES)
     with store.environment.write() as transaction:
-        blobs.settle_upload(transaction, stage.segment, keep=True)
+        blobs.settle_upload(transaction, stage.segment, stage.mark, keep=True)
     with pytest.raises(Exception, match="was removed while it was going on"):
         stage.feed(b"x" * blobs.PART_BYTES)
+
+
+def number_given_again(store):
+    """Return an upload that has ended, and another one that was given its segment's number."""
+    owner = processmark.own_mark()
+    first, second = Stage(store.environment, owner), Stage(store.environment, owner)
+    first.feed(b"x" * blobs.PART_BYTES)
+    with store.environment.write() as transaction:
+        blobs.settle_upload(transaction, first.segment, first.mark, keep=False)
+    second.feed(b"y" * blobs.PART_BYTES)
+    assert first.segment == second.segment
+    return first, second
+
+
+def parts_of(store, segment):
+    with store.environment.read() as transaction:
+        keys = transaction.scan_keys(Table.SEGMENTS, segment.to_bytes(8, "big"))
+        return [bytes(transaction.view(Table.SEGMENTS, key))[:1] for key in keys]
+
+
+def test_stage_discarded_late_leaves_the_upload_that_has_its_number_now(store):
+    first, second = number_given_again(store)
+    number = second.segment
+    first.discard()
+    second.feed(b"y" * blobs.PART_BYTES)
+    assert parts_of(store, number) == [b"y", b"y"]
+
+
+def test_stage_that_goes_on_late_writes_nothing_over_another_upload(store):
+    first, second = number_given_again(store)
+    with pytest.raises(StorageError, match="was removed while it was going on"):
+        first.feed(b"x" * blobs.PART_BYTES)
+    assert parts_of(store, second.segment) == [b"y"]
+
+
+def test_gc_upload_that_took_the_number_of_a_dead_one_meanwhile_is_left_alone(store, monkeypatch):
+    dead = Stage(store.environment, b"999999999")
+    dead.feed(b"x" * blobs.PART_BYTES)
+    living = Stage(store.environment, processmark.own_mark())
+    is_left = gc._is_left
+
+    def ends_at_once(mark):
+        found = is_left(mark)
+        if living.segment is None:  # between the look at the marks and the transaction that takes them off
+            dead.discard()
+            living.feed(b"y" * blobs.PART_BYTES)
+        return found
+
+    monkeypatch.setattr(gc, "_is_left", ends_at_once)
+    assert collect(store).uploads == 0
+    living.feed(b"y" * blobs.PART_BYTES)
+    assert parts_of(store, living.segment) == [b"y", b"y"]
 
 
 def test_gc_large_file_of_a_forgotten_run_goes_part_by_part(store, monkeypatch):
