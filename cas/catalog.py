@@ -152,6 +152,27 @@ def branch_head(transaction: ReadTransaction, branch: str) -> int | None:
     return _optional(transaction.get(Table.CATALOG, _BRANCH + branch.encode()))
 
 
+def sound_head(transaction: ReadTransaction, branch: str) -> int | None:
+    """Return the sequence of a branch's newest manifest for something to be built on it, None for a new branch.
+
+    Raises:
+        IntegrityError: The branch has commits, but no row that says which is the newest.
+    """
+    head = branch_head(transaction, branch)
+    if head is None and next(branch_sequences(transaction, branch), None) is not None:
+        raise damaged_branch(branch, "which commit is its newest is not known")
+    return head
+
+
+def damaged_branch(branch: str, why: str) -> IntegrityError:
+    """Return the error for a branch that nothing can be built on."""
+    return IntegrityError(
+        f"branch {branch!r} is damaged: {why}",
+        subject=branch,
+        hint="Run `cas verify --full`, and `cas verify --heal` for what can be derived.",
+    )
+
+
 def branch_sequences(transaction: ReadTransaction, branch: str, *, reverse: bool = True) -> Iterator[int]:
     """Yield the sequences of a branch's manifests, newest first unless told otherwise."""
     return _sequences(transaction, _BRANCH_HISTORY + branch.encode() + _SEPARATOR, reverse=reverse)

@@ -274,10 +274,18 @@ def decode_relayed(content: bytes) -> Callable[[WriteTransaction], list[int]]:
 
 
 def branch_tip(transaction: ReadTransaction, branch: str) -> bytes | None:
-    """Return the commit id a branch ends in as far as the store knows, or None."""
-    head = catalog.branch_head(transaction, branch)
-    row = None if head is None else catalog.get_row(transaction, head)
-    return None if row is None else row.commit_oid
+    """Return the commit id a branch ends in as far as the store knows, or None for a branch it does not know.
+
+    Raises:
+        IntegrityError: The branch is damaged: what is built on it would not stand on its newest commit.
+    """
+    head = catalog.sound_head(transaction, branch)
+    if head is None:
+        return None
+    row = catalog.get_row(transaction, head)
+    if row is None:
+        raise catalog.damaged_branch(branch, f"its newest manifest, {head}, is missing")
+    return row.commit_oid
 
 
 def prepare(

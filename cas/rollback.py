@@ -235,8 +235,12 @@ def find_base(
 
 
 def stored_base(transaction: ReadTransaction, branch: str) -> Base:
-    """Return what the store knows a branch to hold; an empty base for a branch it does not know."""
-    head = catalog.branch_head(transaction, branch)
+    """Return what the store knows a branch to hold; an empty base for a branch it does not know.
+
+    Raises:
+        IntegrityError: Its newest manifest is not known, missing or damaged.
+    """
+    head = catalog.sound_head(transaction, branch)
     return NO_BASE if head is None else base_at(transaction, head)
 
 
