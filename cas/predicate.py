@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Literal = str | float | bool | None
 _MAX_DEPTH: Final = 50  # deeper nesting is a mistake, and recursion must end
 _TOKEN: Final = re.compile(
-    r"""\s*(?:
-        (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]))
+    r"""(?:
+        (?P<number>[-+]?(?:\d++\.?\d*+|\.\d++)(?:[eE][-+]?\d++)?(?![\w.]))
       | (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
       | (?P<operator><=|>=|==|!=|<>|=|<|>|~)
       | (?P<bracket>[()])
@@ -32,6 +32,7 @@ _TOKEN: Final = re.compile(
     )""",
     re.VERBOSE,
 )
+_NO_BLANK: Final = re.compile(r"\S")
 _COMPARE: Final[dict[str, Callable[[Any, Any], object]]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -240,10 +241,10 @@ class _Parser:
 def _tokens(expression: str) -> list[Token]:
     tokens: list[Token] = []
     position = 0
-    while expression[position:].strip():
-        match = _TOKEN.match(expression, position)
+    while (begun := _NO_BLANK.search(expression, position)) is not None:
+        start = begun.start()
+        match = _TOKEN.match(expression, start)
         if match is None or match.lastgroup is None:
-            start = position + len(expression[position:]) - len(expression[position:].lstrip())
             pointer = " " * start + "^"
             raise QueryError(
                 f"where: cannot read {expression[start]!r} at position {start}",

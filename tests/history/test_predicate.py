@@ -1,5 +1,7 @@
 """The `where` language by itself: what is parsed, what matches, which ranges follow, and where a mistake stands."""
 
+import time
+
 import pytest
 
 from cas.errors import QueryError
@@ -111,6 +113,31 @@ def test_parse_of_a_mistake_names_its_place(expression, position, why):
     assert caught.value.position == position
     assert str(caught.value).startswith(f"where: {why} at position {position}")
     assert caught.value.hint == f"{expression}\n{' ' * position}^"
+
+
+class Copied(str):
+    """Text that counts the characters that are copied out of it."""
+
+    __slots__ = ("count",)
+
+    def __getitem__(self, part):
+        found = super().__getitem__(part)
+        self.count = getattr(self, "count", 0) + len(found)
+        return found
+
+
+def test_parse_of_a_long_expression_copies_none_of_it_again_and_again():
+    expression = Copied(" and ".join(["a = 1"] * 1000))
+    assert len(parse(expression).parts) == 1000
+    assert getattr(expression, "count", 0) <= len(expression)
+
+
+def test_parse_of_a_long_number_that_is_none_tries_it_once():
+    began_s = time.process_time()
+    with pytest.raises(QueryError) as caught:
+        parse("a = " + "1" * 100_000 + "x")
+    assert caught.value.position == 4
+    assert time.process_time() - began_s < 2, "trying every shorter number takes half a minute"
 
 
 def test_parse_of_a_very_deep_expression_is_refused_where_it_becomes_too_deep():
