@@ -316,19 +316,28 @@ def _tagged(transaction: ReadTransaction, base: str, revision: int) -> int | Non
 def iter_tags(transaction: ReadTransaction, prefix: str = "") -> Iterator[tuple[str, int]]:
     """Yield tag names that begin with ``prefix``, and the sequence each points at: correlation tags, then prompt tags.
 
-    In the order of names and, for one ID, of revisions. A prefix that ends in a part of a revision, from its ``@`` on,
-    finds no revision.
+    In the order of names and, for one ID, of revisions.
     """
     text = prefix.encode()
-    for key, value in transaction.scan(Table.CATALOG, _CORRELATION + text):
+    base, mark, digits = prefix.rpartition("@")
+    if mark:  # a revision's is not in its key
+        yield from _tags_at(transaction, base.encode() + _SEPARATOR, f"@{digits}")
+    yield from _tags_at(transaction, text, "")
+    for key, value in transaction.scan(Table.CATALOG, _PROMPT_TAG + text):
+        yield key[1:].decode(), sequence_of(value)
+
+
+def _tags_at(transaction: ReadTransaction, prefix: bytes, revision_prefix: str) -> Iterator[tuple[str, int]]:
+    """Yield correlation tags whose key begins with some bytes, and the part from a revision's ``@`` on with a text."""
+    for key, value in transaction.scan(Table.CATALOG, _CORRELATION + prefix):
         base, mark, revision = key[1:].partition(_SEPARATOR)
         if (
             mark and _CONTENT_MARK not in base
         ):  # a content key's digest may hold a separator, but after its mark
             number = int(_REVISION.unpack(revision)[0])
-            yield base.decode() if number == 1 else f"{base.decode()}@{number}", sequence_of(value)
-    for key, value in transaction.scan(Table.CATALOG, _PROMPT_TAG + text):
-        yield key[1:].decode(), sequence_of(value)
+            end = "" if number == 1 else f"@{number}"
+            if end.startswith(revision_prefix):
+                yield base.decode() + end, sequence_of(value)
 
 
 def iter_branches(transaction: ReadTransaction, prefix: str = "") -> Iterator[tuple[str, int]]:

@@ -239,3 +239,27 @@ def test_imported_tag_with_an_at_sign_leads_to_its_run(store, tag):
         for key in catalog.catalog_keys(sequence, manifest.decode(row.manifest), row, None, ()):
             transaction.put(Table.CATALOG, key, catalog.sequence_key(sequence))
         assert catalog.find_tag(transaction, tag) == sequence
+
+
+@pytest.mark.parametrize(
+    ("prefix", "found"),
+    [
+        ("corr_user", ["corr_user", "corr_user@2", "corr_user@10", "corr_user@host"]),
+        ("corr_user@", ["corr_user@2", "corr_user@10", "corr_user@host"]),
+        ("corr_user@1", ["corr_user@10"]),
+        ("corr_user@h", ["corr_user@host"]),
+        ("corr_user@10", ["corr_user@10"]),
+        ("corr_user@0", []),
+        ("corr_user@host", ["corr_user@host"]),
+        ("corr_user@host@", []),
+        ("corr_u@", []),
+    ],
+)
+def test_tags_by_the_beginning_of_their_name_include_revisions(store, prefix, found):
+    rows = [("user", 1), ("user", 2), ("user", 10), ("user@host", 1), ("userland", 1)]
+    with store.environment.write() as transaction:
+        for number, (base, revision) in enumerate(rows, 1):
+            key = b"ccorr_" + base.encode() + b"\0" + revision.to_bytes(4, "big")
+            transaction.put(Table.CATALOG, key, catalog.sequence_key(number))
+        tags = [name for name, _ in catalog.iter_tags(transaction, prefix)]
+    assert [tag for tag in tags if tag != "corr_userland"] == found
