@@ -33,6 +33,7 @@ from cas.secretscan import SecretScanner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from benchmarks.plan import Plan
 
@@ -117,9 +118,19 @@ def _cell(
     if kind == _FLOORS:
         return {**figures, "lost_count": 0, "doubled_count": 0}
     with ArtifactStore(ArtifactStoreConfig(repo_path=folder), create=False) as store:
-        kept_count = len({record["correlation_id"] for record in store.list_artifacts(limit=10_000)})
+        kept = {str(record["correlation_id"]) for record in store.list_artifacts(limit=10_000)}
         rows_count = int(str(store.stats()["manifests"]))
-    return {**figures, "lost_count": len(counted) - kept_count, "doubled_count": rows_count - kept_count}
+    acknowledged = [name for result in results for name in result["acknowledged"]]
+    return {
+        **figures,
+        "lost_count": count_lost(acknowledged, kept),
+        "doubled_count": rows_count - len(kept),
+    }
+
+
+def count_lost(acknowledged: Sequence[str], kept: AbstractSet[str]) -> int:
+    """Return how many runs were acknowledged and are not there; one that failed was not promised."""
+    return len(set(acknowledged) - kept)
 
 
 def _run_writers(orders: Sequence[Path], environment: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -254,6 +265,7 @@ def write_runs(order: Path) -> dict[str, Any]:
         "ended_s": max(part["ended_s"] for part in parts),
         "samples_s": [sample for part in parts for sample in part["samples_s"]],
         "errors": [error for part in parts for error in part["errors"]],
+        "acknowledged": [name for part in parts for name in part["acknowledged"]],
     }
 
 
@@ -281,23 +293,30 @@ def _commit_share(
 ) -> dict[str, Any]:
     samples_s: list[float] = []
     errors: list[str] = []
+    acknowledged: list[str] = []
     for call in calls[:_WARM_RUNS_COUNT]:
-        _commit(store, call, errors)
+        _commit(store, call, acknowledged, errors)
     start.wait()
     start.wait()
     # One clock for all processes of the machine, so that the first start and the last end can be compared.
     began_s = time.clock_gettime(time.CLOCK_MONOTONIC)
     for call in calls[_WARM_RUNS_COUNT:]:
         begun_s = time.perf_counter()
-        if _commit(store, call, errors):
+        if _commit(store, call, acknowledged, errors):
             samples_s.append(time.perf_counter() - begun_s)
     ended_s = time.clock_gettime(time.CLOCK_MONOTONIC)
-    return {"began_s": began_s, "ended_s": ended_s, "samples_s": samples_s, "errors": errors}
+    return {
+        "began_s": began_s,
+        "ended_s": ended_s,
+        "samples_s": samples_s,
+        "errors": errors,
+        "acknowledged": acknowledged,
+    }
 
 
-def _commit(store: ArtifactStore, call: dict[str, Any], errors: list[str]) -> bool:
+def _commit(store: ArtifactStore, call: dict[str, Any], acknowledged: list[str], errors: list[str]) -> bool:
     try:
-        store.commit_artifacts(**call)
+        acknowledged.append(str(store.commit_artifacts(**call)["correlation_id"]))
     except ArtifactStoreError as error:
         errors.append(f"{error.kind}: {error.message}")
         return False

@@ -20,6 +20,7 @@ from benchmarks.registry import NAMES, parts_of, question_of
 from benchmarks.runs import real_runs
 from benchmarks.samples import paired_ratio, percentile
 from benchmarks.tables import Table, figure
+from benchmarks.writers import count_lost
 
 pytest.importorskip("backtesting", reason="the demo extra is not installed")
 
@@ -106,6 +107,11 @@ def test_commit_gives_ratios_to_floor_and_product(documents):
     assert engines["floor"]["over_floor_p50"] == engines["this_store"]["over_this_store_p50"] == 1
     assert engines["this_store"]["over_floor_p50"] > 0
     assert all(engine["durability"] for engine in engines.values())
+
+
+def test_writers_run_that_failed_is_not_counted_as_lost():
+    assert count_lost(["a", "b", "b"], {"a", "c"}) == 1, "c failed, though it was stored"
+    assert count_lost(["a"], {"a"}) == 0, "b failed, and is not there"
 
 
 def test_writers_none_fails(documents):
