@@ -236,22 +236,30 @@ def test_closed_store_stays_closed_in_a_forked_child(tmp_path):
     run_to_end(CLOSED, tmp_path)
 
 
+def read_acknowledgements(text):
+    """Return what whole lines say; the kill may have struck amid the last one, which acknowledges nothing then."""
+    lines = [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return {int(number): sha for number, sha in lines}
+
+
+@pytest.mark.parametrize("rest", ["", "2", "2 ", "2 abc", "2 abcd"])
+def test_half_a_line_acknowledges_nothing(rest):
+    assert read_acknowledgements("0 ab\n1 cd\n" + rest) == {0: "ab", 1: "cd"}
+
+
 def kill_writer(folder, start, acknowledged_count, bytes_more):
     """Kill a writer some way into the commit after its so-many-th; return what it had acknowledged."""
     acknowledged = {}
     with run_script(WRITER, folder, start) as process:
         for line in process.stdout:
             assert line[:1].isdigit(), line + process.stdout.read()
-            number, sha = line.split()
-            acknowledged[int(number)] = sha
+            acknowledged |= read_acknowledgements(line)
             if len(acknowledged) == acknowledged_count:
                 for _ in range(bytes_more):  # a delay that needs no clock: somewhere into the next commit
                     pass
                 process.send_signal(signal.SIGKILL)
                 break
-        for line in process.stdout.read().splitlines():
-            number, sha = line.split()
-            acknowledged[int(number)] = sha
+        acknowledged |= read_acknowledgements(process.stdout.read())
     assert process.returncode == -signal.SIGKILL
     return acknowledged
 
