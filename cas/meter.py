@@ -30,6 +30,16 @@ _HOURS_PER_DAY: Final = 24
 Write = Callable[["WriteTransaction", "Mapping[int, Counts]"], None]
 
 
+class _Loan:
+    """Counts given to a transaction, the last one that wrote them, and whether that is still to be told."""
+
+    __slots__ = ("counts", "transaction")
+
+    def __init__(self, counts: dict[int, Counts]) -> None:
+        self.counts = counts
+        self.transaction: WriteTransaction | None = None
+
+
 class Meter:
     """What waits to be counted.
 
@@ -43,6 +53,7 @@ class Meter:
         self._waiting: dict[int, Counts] = {}
         self._waiting_count = 0
         self._sized_hour = -1
+        self._loans: list[_Loan] = []  # whose borrower was interrupted while another thread committed for it
 
     @property
     def is_pressing(self) -> bool:
@@ -79,26 +90,23 @@ class Meter:
             A function to be called in the transaction, with what the transaction itself is to be counted for, by the
             hour; a repeated call in another transaction is fine.
         """
-        taken = self._take(now_us)
-        written = False
+        loan = _Loan(self._take(now_us))
 
         def write(transaction: WriteTransaction, own: Mapping[int, Counts]) -> None:
-            nonlocal written
+            with self._lock:
+                loan.transaction, taken = transaction, loan.counts
             for hour in sorted({*taken, *own}):
                 parts = [counts[hour] for counts in (taken, own) if hour in counts]
                 metrics.add(transaction, hour * metrics.HOUR_US, *parts)
             if any(metrics.FILE_BYTES in counts for counts in taken.values()):  # once an hour
                 metrics.fold(transaction, now_us, keep_days * _HOURS_PER_DAY)
-            written = True
 
         try:
             yield write
-        except Exception:
-            written = False
-            raise
         finally:
-            if not written:
-                self._give_back(taken)
+            with self._lock:
+                self._loans.append(loan)
+                self._settle_loans()
 
     def flush(self, keep_days: int) -> bool:
         """Write what waits in a transaction of its own; tell whether there was anything.
@@ -107,6 +115,7 @@ class Meter:
             StorageError: The disk refused; it goes on waiting.
         """
         with self._lock:
+            self._settle_loans()
             if not self._waiting:
                 return False
             now_us = (
@@ -124,6 +133,7 @@ class Meter:
 
     def _take(self, now_us: int) -> dict[int, Counts]:
         with self._lock:
+            self._settle_loans()
             taken, self._waiting, self._waiting_count = self._waiting, {}, 0
             hour = metrics.hour_of(now_us)
             if hour != self._sized_hour:
@@ -137,8 +147,19 @@ class Meter:
                     self._sized_hour = hour
         return taken
 
-    def _give_back(self, taken: dict[int, Counts]) -> None:
-        with self._lock:
+    def _settle_loans(self) -> None:
+        """Take back what was not stored; called with the lock held. What a transaction that goes on has, it keeps."""
+        for loan in self._loans.copy():
+            stored = False if loan.transaction is None else loan.transaction.is_stored
+            if stored is None:
+                continue
+            self._loans.remove(loan)
+            taken, loan.counts = (
+                loan.counts,
+                {},
+            )  # work that is repeated later must not write them a second time
+            if stored:
+                continue
             for hour, counts in taken.items():
                 metrics.merge(self._waiting.setdefault(hour, {}), counts)
             self._waiting_count += len(taken)

@@ -323,20 +323,24 @@ class Environment:
         with self.holding_off_forks(), mapped_errors(self.directory, writing=True):
             raw = self._current()
             transaction = self._begin_write(raw)
+            lent = WriteTransaction(
+                transaction, self.tables, lambda size_bytes: self._keep_headroom(raw, size_bytes)
+            )
             try:
                 self.check_suspect()  # under the lock: the writer before may have set the mark
                 self._keep_headroom(raw, reserve_bytes)
-                yield WriteTransaction(
-                    transaction, self.tables, lambda size_bytes: self._keep_headroom(raw, size_bytes)
-                )
+                yield lent
             except BaseException:
                 transaction.abort()
+                lent.is_stored = False
                 raise
             started_s = time.perf_counter()
             try:
                 transaction.commit()
+                lent.is_stored = True
             except BaseException:
                 self._must_reopen = True
+                lent.is_stored = bool(lent.is_stored)
                 raise
             self._flushes_s.append(time.perf_counter() - started_s)
 

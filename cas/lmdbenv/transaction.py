@@ -199,13 +199,18 @@ def _after_prefix(prefix: bytes) -> bytes | None:
 
 
 class WriteTransaction(ReadTransaction):
-    """The one write transaction of the store at this moment; all or nothing."""
+    """The one write transaction of the store at this moment; all or nothing.
+
+    Attributes:
+        is_stored: None while it goes on; then whether what it wrote is stored, as far as the disk has told.
+    """
 
     def __init__(
         self, raw: lmdb.Transaction[memoryview], tables: dict[Table, Any], reserve: Callable[[int], None]
     ) -> None:
         super().__init__(raw, tables)
         self._reserve = reserve
+        self.is_stored: bool | None = None
 
     def reserve(self, size_bytes: int) -> None:
         """Extend the file ahead of need, for about so many bytes that are about to be put.

@@ -1,5 +1,6 @@
 """Durable counters: with their commits, additive, over kills and restarts."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -47,6 +48,59 @@ def test_latency_is_written_with_the_next_commit(store):
     store.flush_metrics()
     assert sum(metrics.latency_buckets(totals(store))) == 2
     assert not store.flush_metrics()
+
+
+def interrupted_loan(store, ended):
+    """Lend what waits to a transaction, and be interrupted before, after or amid it; return its end, if it goes on."""
+    going_on = contextlib.ExitStack()
+    with contextlib.suppress(KeyboardInterrupt), store._meter.lent(store.now_us(), 90) as write:
+        transaction = going_on.enter_context(store.environment.write())
+        write(transaction, {})
+        if ended == "committed":
+            going_on.close()
+        elif ended == "aborted":
+            with pytest.raises(ZeroDivisionError), going_on:
+                raise ZeroDivisionError
+        raise KeyboardInterrupt
+    return going_on
+
+
+def test_counts_lent_to_a_transaction_that_was_interrupted_wait_again(store):
+    store._meter.note(store.now_us(), {"commit_failures.other": 1})
+    interrupted_loan(store, "aborted")
+    assert store.flush_metrics()
+    assert totals(store)["commit_failures.other"] == 1
+
+
+def test_counts_lent_to_a_transaction_that_committed_before_the_interrupt_are_written_once(store):
+    store._meter.note(store.now_us(), {"commit_failures.other": 1})
+    interrupted_loan(store, "committed")
+    assert not store.flush_metrics()
+    assert totals(store)["commit_failures.other"] == 1
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_counts_lent_to_a_transaction_that_outlives_the_interrupt_are_written_once(store, commits):
+    store._meter.note(store.now_us(), {"commit_failures.other": 1})
+    going_on = interrupted_loan(store, "going on")
+    assert not store.flush_metrics(), "whose they are is not known yet"
+    if commits:
+        going_on.close()
+    else:
+        with pytest.raises(ZeroDivisionError), going_on:
+            raise ZeroDivisionError
+    assert store.flush_metrics() == (not commits)
+    assert totals(store)["commit_failures.other"] == 1
+
+
+def test_counts_given_back_are_not_written_by_work_that_is_repeated_late(store):
+    store._meter.note(store.now_us(), {"commit_failures.other": 1})
+    with pytest.raises(KeyboardInterrupt), store._meter.lent(store.now_us(), 90) as write:
+        raise KeyboardInterrupt
+    with store.environment.write() as transaction:
+        write(transaction, {})
+    store.flush_metrics()
+    assert totals(store)["commit_failures.other"] == 1
 
 
 def test_repeated_commit_writes_nothing(store):
