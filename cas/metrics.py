@@ -7,8 +7,9 @@ Counting never makes a commit fail: a damaged row is begun anew, and the loss is
 
 Owner of the table ``counters``: a row key is ``h`` and the hour's number since the epoch in 4 bytes, most significant
 first; ``t`` holds the sum of hours that were folded. The newest hour, which every commit writes to, is not there but in
-the outbox, under ``h`` with its number before the counts: it sorts behind the newest entry, into the page that the
-commit writes anyway, where a row of its own table would be up to three pages more to flush.
+the outbox (after a clock that was far ahead, the hour of the last commit), under ``h`` with its number before the
+counts: it sorts behind the newest entry, into the page that the commit writes anyway, where a row of its own table
+would be up to three pages more to flush.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ _HOUR: Final = b"h"
 _TOTAL: Final = b"t"
 NEWEST_HOUR: Final = b"h"  # in the outbox
 _HOUR_BYTES: Final = 4
+# An hour further ahead than this comes from a clock that was wrong; it makes room, or every commit until then would
+# write a page more.
+_AHEAD_HOURS: Final = 24
 _LAST_HOUR: Final = 256**_HOUR_BYTES - 1
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Counts)
@@ -99,10 +103,10 @@ def add(transaction: WriteTransaction, at_us: int, *counts: Mapping[str, int]) -
         return
     hour = hour_of(at_us)
     newest, row = _newest(transaction, hour) or (hour, {})
-    if newest > hour:  # of a process whose clock is behind, or one that was slow
+    if hour < newest <= hour + _AHEAD_HOURS:  # of a process whose clock is behind, or one that was slow
         _add_to(transaction, _hour_key(hour), *counts)
         return
-    if newest < hour:
+    if newest != hour:
         _add_to(transaction, _hour_key(newest), row)
         row = {}
     for part in counts:

@@ -203,7 +203,23 @@ def test_newest_hour_alone_is_kept_in_the_outbox(store):
         assert metrics.hours(transaction, 13 * metrics.HOUR_US) == []
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), counts)))
+def test_hour_far_ahead_makes_room_for_the_hour_that_is_counted(store):
+    add(store, 10_000, commits=1)
+    add(store, 10, commits=2)
+    before = dump(store)["COUNTERS"]
+    add(store, 10, commits=4)
+    assert dump(store)["COUNTERS"] == before, "no further page is written"
+    add(store, 11, commits=8)
+    with store.environment.read() as transaction:
+        found = metrics.hours(transaction, 0)
+        assert [(at_us // metrics.HOUR_US, row["commits"]) for at_us, row in found] == [
+            (10, 6),
+            (11, 8),
+            (10_000, 1),
+        ]
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 24, 25, 26, 300]), counts)))
 def test_counts_added_to_any_hours_in_any_order_are_all_there(tmp_path_factory, added):
     with open_store(tmp_path_factory.mktemp("store")) as store:
         for hour, part in added:
