@@ -1,8 +1,8 @@
 """Checkout: a run's files on disk, complete and verified, or not at all.
 
 Invariant: files are written into a new directory below a handle, never through a link, and the directory gets its
-name in one rename after every file matched its digest. Hostile names cannot leave it: names are checked again here,
-whatever a manifest says. It must not write to the store.
+name in one rename after every file matched its digest and is on the disk (docs/decisions.md, D23). Hostile names cannot
+leave it: names are checked again here, whatever a manifest says. It must not write to the store.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from cas import blobs, manifest, names
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from cas.manifest import RunManifest
 
 _FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Files that are synced at the same time. Eight bring a run of five to the disk in about two flushes instead of six.
+_SYNC_THREADS: Final = 8
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -34,6 +37,7 @@ def check_out(
     directory: Path,
     *,
     overwrite: bool,
+    sync: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[str]:
     """Write a run's files into ``directory``.
@@ -43,6 +47,7 @@ def check_out(
         run: The manifest.
         directory: Created with its parents; an existing empty folder is replaced.
         overwrite: Replace an existing folder with files in it; it is removed only after the new one is complete.
+        sync: Have everything on the disk before the folder gets its name, and that before the call returns.
         progress: Called with the phase ``files``, files written, files in all.
 
     Returns:
@@ -59,14 +64,19 @@ def check_out(
     _check_target(directory, overwrite=overwrite)
     temporary = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.part"
     with mapped_errors(directory):
+        present = next(above for above in directory.parents if above.exists())
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=0o755)
         try:
             written = _fill(environment, run, temporary, progress)
+            if sync:
+                _sync_tree(temporary, written)
             _move_into_place(temporary, directory)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        if sync:
+            _sync_names(directory, present)
     return written
 
 
@@ -158,4 +168,28 @@ def _move_into_place(temporary: Path, directory: Path) -> None:
             raise StorageError(
                 f"the replaced folder could not be removed: {aside}", subject=str(aside)
             ) from error
-    sync_directory(directory.parent)
+
+
+def _sync_tree(root: Path, written: list[str]) -> None:
+    """Bring files and folders to the disk; several at a time, as those that wait together share a flush."""
+    paths = {root / name for name in written}
+    paths |= {above for path in paths for above in path.parents if above.is_relative_to(root)}
+    with ThreadPoolExecutor(min(_SYNC_THREADS, len(paths)), thread_name_prefix="cas-sync") as pool:
+        for _ in pool.map(_sync, paths):
+            continue
+
+
+def _sync_names(directory: Path, present: Path) -> None:
+    """Make a folder's name durable, and those of the folders above it that were made for it."""
+    for above in directory.parents:
+        sync_directory(above)
+        if above == present:
+            return
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

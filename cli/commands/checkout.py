@@ -30,17 +30,21 @@ def checkout(
     force: Annotated[
         bool, typer.Option("--force", help="Replace the folder with everything that is in it.")
     ] = False,
+    no_sync: Annotated[
+        bool,
+        typer.Option("--no-sync", help="Do not wait for the disk; a power cut may leave files empty."),
+    ] = False,
 ) -> None:
     """Write the files of a run to a folder.
 
-    Every file is checked against its digest before the folder appears under its name: it is complete, or it is as it
-    was. For a rollback the files are those it went back to.
+    Every file is checked against its digest and brought to the disk before the folder appears under its name: it is
+    complete, or it is as it was, also after a power cut. For a rollback the files are those it went back to.
     """
     from cli.figures import count_text
 
     session = ctx.ensure_object(Session)
     with session.open_for_reading() as store, session.output.progress() as progress:
-        written = store.checkout(ref, directory, overwrite=force, progress=progress)
+        written = store.checkout(ref, directory, overwrite=force, sync=not no_sync, progress=progress)
     if session.as_json:
         session.output.document({"ref": ref, "directory": str(directory.absolute()), "files": written})
     else:

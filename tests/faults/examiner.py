@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from cas import ArtifactStore, ArtifactStoreConfig, NotFoundError
-from tests.faults.workload import REPOSITORY, NoRepository, shrink_steps
+from tests.faults.workload import CHECKOUTS, REPOSITORY, NoRepository, shrink_steps
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +37,14 @@ def count_lost(store, promises):
     return lost_count
 
 
+def check_folders(store, checkouts):
+    """A folder of a checkout is whole as soon as it has its name."""
+    for folder in checkouts.glob("*") if checkouts.is_dir() else ():
+        if not folder.name.startswith("."):
+            for file in store.list_files(folder.name):
+                assert (folder / file["name"]).read_bytes() == store.read_file(folder.name, file["name"])
+
+
 def examine(image, promises):
     """Open an image as the next start of the program would; return how many of the last promises are gone."""
     config = ArtifactStoreConfig(repo_path=image / REPOSITORY, scan_for_secrets=False)
@@ -45,6 +53,7 @@ def examine(image, promises):
         # A large file's parts that came before the cut stay until a collection; they are nobody's loss.
         faults = [fault for fault in store.verify().faults if fault.check != "segments_referenced"]
         assert faults == [], [(fault.check, fault.detail) for fault in faults[:3]]
+        check_folders(store, image / CHECKOUTS)
         store.commit_artifacts("wf", "after", {"f": b"after the cut"}, correlation_id="after the cut")
         assert store.read_file("latest", "f") == b"after the cut"
     return lost_count

@@ -47,9 +47,9 @@ def test_power_cut_of_a_store_broken_on_purpose_is_noticed(shim, fast_folder, ex
     raise AssertionError(f"{MOST_TRIES} recordings of a store that is broken ({variant}) showed nothing")
 
 
-@pytest.mark.parametrize("variant", ["", "compaction"])
+@pytest.mark.parametrize("variant", ["", "compaction", "checkout"])
 def test_power_cut_while_a_store_is_kept_loses_nothing_acknowledged(shim, fast_folder, examiner, variant):
-    """Forgetting, undeleting, collecting, compacting, backing up and healing, with commits in between."""
+    """Forgetting, undeleting, collecting, compacting, backing up, healing, checking out, with commits in between."""
     tries = MOST_TRIES if variant else 1
     for seed in range(11, 11 + tries):
         folder = fast_folder / str(seed)
@@ -58,7 +58,7 @@ def test_power_cut_while_a_store_is_kept_loses_nothing_acknowledged(shim, fast_f
         outcome = replay(records, disk, folder, seed, examiner, until_found=bool(variant))
         if variant and (outcome.lost or outcome.broken):
             return
-    assert not variant, "a compaction that syncs nothing was not noticed"
+    assert not variant, f"a {variant} that syncs nothing was not noticed"
     assert outcome.broken == []
     assert outcome.lost == []
     assert outcome.image_count > 40

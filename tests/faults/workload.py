@@ -23,6 +23,7 @@ from cas import (
     ArtifactStoreConfig,
     ArtifactStoreError,
     blobs,
+    checkout,
     commit,
     compact_store,
     intake,
@@ -32,6 +33,7 @@ from cas.lmdbenv import compaction, creation, environment
 
 ACKNOWLEDGED = "acknowledged"
 REPOSITORY = "repo"
+CHECKOUTS = "checkouts"
 SMALL_STEP_BYTES = 256 * 1024
 LARGE_BYTES = 64 * 1024
 
@@ -162,6 +164,11 @@ def break_compaction():
     )()
 
 
+def break_checkout():
+    """Give a checked out folder its name before its files are on the disk."""
+    checkout._sync_tree = lambda root, written: None
+
+
 def break_suspect():
     """Go on after a write that failed."""
     environment.Environment.check_suspect = lambda self: None
@@ -174,6 +181,7 @@ VARIANTS = {
     "outbox": break_outbox,
     "creation": break_creation,
     "compaction": break_compaction,
+    "checkout": break_checkout,
 }
 
 
@@ -207,7 +215,7 @@ def keeping(disk, durability, seed, count, variant=""):
         VARIANTS[variant]()
     rng = random.Random(seed)
     acknowledged = Acknowledgements(Path(disk))
-    deeds = ["forget", "undelete", "gc", "compact", "backup", "heal", "pin"]
+    deeds = ["forget", "undelete", "gc", "compact", "backup", "heal", "pin", "checkout"]
     for number in range(int(count)):
         with open_store(disk, durability) as store:
             store.commit_artifacts(
@@ -237,6 +245,9 @@ def keep(store, disk, number, deed):
         store.heal()
     elif deed == "pin":
         store.pin(f"waste{number}")
+    elif deed == "checkout":
+        (disk / CHECKOUTS).mkdir(exist_ok=True)
+        store.checkout(f"kept-{number}", disk / CHECKOUTS / f"kept-{number}")
 
 
 def fails(disk, kind, step_number, errno_name, variant=""):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -255,6 +256,62 @@ def test_checkout_writes_the_files_of_a_run(store, tmp_path):
     for name, data in files.items():
         assert (tmp_path / "a" / "out" / name).read_bytes() == data
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["out"]
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """What is synced, by path, and what is renamed, in order."""
+    found, fsync, rename = [], os.fsync, Path.rename
+
+    def synced(descriptor):
+        found.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    def renamed(self, to):
+        found.append((self, to))
+        return rename(self, to)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    return found
+
+
+def test_checkout_is_on_the_disk_before_it_gets_its_name_and_so_is_the_name(store, tmp_path, steps):
+    commit(store, files={**FILES, "deep/er/x": b"x"})
+    steps.clear()
+    written = store.checkout("latest", tmp_path / "new" / "er" / "out")
+    renames = [step for step in steps if isinstance(step, tuple)]
+    ((temporary, target),) = renames
+    assert target == tmp_path / "new" / "er" / "out"
+    at = steps.index(renames[0])
+    inside = {temporary / name for name in (*written, "deep/er", "deep", ".")}
+    assert set(steps[:at]) == inside
+    assert steps[at + 1 :] == [tmp_path / "new" / "er", tmp_path / "new", tmp_path]
+
+
+def test_checkout_that_need_not_be_synced_waits_for_no_disk(store, tmp_path, steps):
+    commit(store)
+    steps.clear()
+    store.checkout("latest", tmp_path / "out", sync=False)
+    assert [step for step in steps if not isinstance(step, tuple)] == []
+    assert (tmp_path / "out" / "strategy.py").read_bytes() == FILES["strategy.py"]
+
+
+def test_checkout_whose_disk_fails_at_the_end_leaves_the_folder_as_it_was(store, tmp_path, monkeypatch):
+    commit(store)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("mine")
+
+    def fail(_descriptor):
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError):
+        store.checkout("latest", out, overwrite=True)
+    monkeypatch.undo()
+    assert [path.name for path in out.iterdir()] == ["mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cas", "out"]
 
 
 def test_checkout_replaces_a_folder_only_when_told(store, tmp_path):
