@@ -11,11 +11,11 @@ import os
 import tempfile
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from cas import names
 from cas.blobs import Blob, NewBlob
 from cas.errors import InvalidFileError, SecretDetectedError, StateError
 from cas.intake import LARGE_FILE_BYTES, RunIntake, name_of
 from cas.lmdbenv import mapped_errors
+from cas.names import ClaimedNames
 from cas.silence import silent
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class ArtifactWriter:
         self._finish = finish
         self._run = RunIntake(environment, gate)
         self._taken: dict[str, NewBlob | Blob] = {}
+        self._names = ClaimedNames()
         self._sources: dict[str, Content | Spool] = {}
         self._state = "open"
         # Files that a commit had already: it may have failed, or met the garbage collector, and used them up.
@@ -153,7 +154,7 @@ class ArtifactWriter:
 
     def _check_new(self, name: str) -> None:
         self._check_state()
-        names.check_artifact_names([*self._taken, name])
+        self._names.check(name)
         if len(self._taken) >= self._max_files:
             raise InvalidFileError(f"a run may have {self._max_files} files", hint="Raise max_files.")
 
@@ -167,6 +168,7 @@ class ArtifactWriter:
         if self._run.findings:
             raise SecretDetectedError(self._run.findings)
         self._taken[name] = blob
+        self._names.add(name)
         # Kept for the rare case that a blob found in the store is collected before the commit, or the commit fails.
         if isinstance(blob, Blob) or blob.staged_segment is not None:
             self._sources[name] = source

@@ -27,7 +27,7 @@ from cas.digest import digest_bytes
 from cas.errors import InvalidIdError, InvalidNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 ARTIFACT_ROOT: Final = "Backtest/codes"
 METADATA_NAME: Final = "metadata.json"
@@ -277,19 +277,54 @@ def check_artifact_names(names: Iterable[str]) -> None:
     Raises:
         InvalidNameError: The message names both culprits; ``subject`` is the later one.
     """
-    claims: dict[str, _Claim] = {}
+    claimed = ClaimedNames()
     for name in names:
+        claimed.add(name)
+
+
+class ClaimedNames:
+    """The names of a run that grows, so that one more is compared with all of them at once. Owned by one thread."""
+
+    def __init__(self) -> None:
+        self._claims: dict[str, _Claim] = {}
+
+    def check(self, name: str) -> None:
+        """Refuse a name that is unsafe, or meets one that was added.
+
+        Raises:
+            InvalidNameError: As for `check_artifact_names`.
+        """
+        self._compared(name)
+
+    def add(self, name: str) -> None:
+        """Check a name, and add it.
+
+        Raises:
+            InvalidNameError: As for `check`; the name is not added.
+        """
+        for folded, claim in self._compared(name):
+            self._claims.setdefault(folded, claim)
+
+    def _compared(self, name: str) -> list[tuple[str, _Claim]]:
         check_artifact_name(name)
-        _claim(claims, _Claim(name, name, is_file=True))
-        slash_at = name.find("/")
-        while slash_at >= 0:
-            _claim(claims, _Claim(name[:slash_at], name, is_file=False))
-            slash_at = name.find("/", slash_at + 1)
+        claims = [(fold_name(claim.path), claim) for claim in _claims_of(name)]
+        for folded, claim in claims:
+            old = self._claims.get(folded)
+            if old is not None:
+                _compare(old, claim)
+        return claims
 
 
-def _claim(claims: dict[str, _Claim], new: _Claim) -> None:
-    old = claims.setdefault(fold_name(new.path), new)
-    if old is new or (old.path == new.path and not old.is_file and not new.is_file):
+def _claims_of(name: str) -> Iterator[_Claim]:
+    yield _Claim(name, name, is_file=True)
+    slash_at = name.find("/")
+    while slash_at >= 0:
+        yield _Claim(name[:slash_at], name, is_file=False)
+        slash_at = name.find("/", slash_at + 1)
+
+
+def _compare(old: _Claim, new: _Claim) -> None:
+    if old.path == new.path and not old.is_file and not new.is_file:
         return
     if old.owner == new.owner:
         reason = "is given twice"

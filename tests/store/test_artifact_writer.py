@@ -2,8 +2,8 @@
 
 import pytest
 
-from cas import artifactwriter, commit, intake
-from cas.errors import StorageError
+from cas import artifactwriter, commit, intake, names
+from cas.errors import InvalidNameError, StorageError
 from cas.lmdbenv import Table
 from tests.store.stores import commit as commit_run
 
@@ -75,3 +75,29 @@ def test_small_file_is_not_held_beside_its_compressed_stream(store):
         assert file.closed
         run.commit()
     assert store.read_file("c1", "small.csv") == b"7,8\n"
+
+
+def test_names_of_a_growing_run_are_each_checked_a_bounded_number_of_times(store, monkeypatch):
+    real, checked = names.check_artifact_name, []
+
+    def check(name):
+        checked.append(name)
+        real(name)
+
+    monkeypatch.setattr(names, "check_artifact_name", check)
+    with store.open_run("wf", "t", "c1") as run:
+        for number in range(100):
+            run.add_bytes(f"part/{number}.csv", b"1\n")
+        run.commit()
+    assert max(checked.count(name) for name in set(checked)) <= 3
+
+
+@pytest.mark.parametrize("second", ["a/x.csv", "A/y.csv", "a", "a/X.csv", "a/x.csv/y"])
+def test_name_that_meets_one_of_a_growing_run_is_refused_and_another_is_not(store, second):
+    with store.open_run("wf", "t", "c1") as run:
+        run.add_bytes("a/x.csv", b"1\n")
+        with pytest.raises(InvalidNameError) as caught:
+            run.add_bytes(second, b"2\n")
+        assert caught.value.subject == second
+        run.add_bytes("a/y.csv", b"3\n")
+        assert run.commit()["files"] == ["a/x.csv", "a/y.csv"]
