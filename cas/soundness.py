@@ -72,7 +72,7 @@ def judge_all(
     Args:
         environment: The open store.
         picks: Asked for each blob whether it is to be looked at.
-        should_stop: Asked between blobs; when true, no further ones are looked at.
+        should_stop: Asked between blobs, by any thread; when true, no further ones are looked at.
         threads: How many look at the same time.
     """
     count = threads or default_threads()
@@ -84,7 +84,7 @@ def judge_all(
         waiting: deque[Future[list[Verdict]]] = deque()
         try:
             while not should_stop() and (task := list(itertools.islice(digests, _DIGESTS_PER_TASK))):
-                waiting.append(pool.submit(_judge_task, environment, task))
+                waiting.append(pool.submit(_judge_task, environment, task, should_stop))
                 if len(waiting) >= count * _TASKS_AHEAD:
                     yield from waiting.popleft().result()
             while waiting:
@@ -93,8 +93,10 @@ def judge_all(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _judge_task(environment: Environment, digests: list[bytes]) -> list[Verdict]:
-    return list(_judged(environment, digests))
+def _judge_task(
+    environment: Environment, digests: list[bytes], should_stop: Callable[[], bool]
+) -> list[Verdict]:
+    return list(_judged(environment, itertools.takewhile(lambda _: not should_stop(), digests)))
 
 
 def _judged(environment: Environment, digests: Iterable[bytes]) -> Iterator[Verdict]:

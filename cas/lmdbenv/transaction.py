@@ -168,10 +168,17 @@ class ReadTransaction:
             views = cursor.iternext(keys=True, values=False)
             return list(itertools.takewhile(last.__ge__, map(bytes, views)))
 
-    def damaged_keys(self, table: Table) -> Iterator[bytes]:
-        """Yield the key of every row whose value does not fit its seal."""
+    def damaged_keys(self, table: Table, should_stop: Callable[[], bool] = lambda: False) -> Iterator[bytes]:
+        """Yield the key of every row whose value does not fit its seal.
+
+        Args:
+            table: The table to read.
+            should_stop: Asked before each row; when true, no further ones are looked at.
+        """
         with self._raw.cursor(db=self._tables[table]) as cursor:
             for key, stored in cursor.iternext(keys=True, values=True):
+                if should_stop():
+                    return
                 try:
                     unsealed(table, bytes(key), stored)
                 except IntegrityError:

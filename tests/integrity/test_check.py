@@ -303,6 +303,38 @@ def test_verify_without_time_is_not_complete(store):
     assert check.verify(store.environment, max_duration_s=1000.0, threads=1).complete is True
 
 
+class Steps(Budget):
+    """A time box that is spent after so many looks at it."""
+
+    def __init__(self, count):
+        super().__init__(1.0, None, 0)
+        self.left = count
+
+    @property
+    def spent(self):
+        self.left -= 1
+        return self.left < 0
+
+
+def test_checks_of_the_whole_store_stop_when_the_time_is_spent(transaction):
+    for number in range(50, 60):
+        outbox.enqueue(transaction, number)
+        marks.put_pin(transaction, number, Pin(1))
+        catalog_key = b"b" + b"x%d" % number
+        transaction.put(Table.CATALOG, catalog_key, sequence_key(number))
+        transaction._raw.put(catalog_key + b"y", b"broken", db=transaction._tables[Table.CATALOG])
+    for test, _ in [*check._WHOLE_STORE_CHECKS, (check.rows_intact, "must")]:
+        if test is not check.names_resolve:  # which stops at a row that is broken
+            found = list(check._guarded(test.__name__, "must", "", test(transaction, check._ALL)))
+            assert len(list(test(transaction, Steps(5)))) <= min(5, len(found)), test.__name__
+        assert list(test(transaction, Steps(0))) == [], test.__name__
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_segment_whose_blob_was_not_looked_at_for_want_of_time_is_no_stray(transaction, steps):
+    assert list(check.segments_referenced(transaction, Steps(steps))) == []
+
+
 def test_verify_over_several_snapshots_misses_no_manifest(store, monkeypatch):
     for rows in (1, 2, 3, 4):
         monkeypatch.setattr(check, "_ROWS_PER_SNAPSHOT", rows)
