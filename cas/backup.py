@@ -11,12 +11,12 @@ import secrets
 import shutil
 from typing import TYPE_CHECKING
 
+from cas.destination import check_outside, folder_errors
 from cas.errors import IntegrityError, StorageError
 from cas.lmdbenv import (
     DATA_FILE,
     SUSPECT_FILE,
     close_environment,
-    mapped_errors,
     open_environment,
     refuse_network_file_system,
     sync_directory,
@@ -46,9 +46,11 @@ def back_up(environment: Environment, directory: Path, verify: Verify) -> Record
         verify: Checks every invariant of an environment.
 
     Raises:
+        InvalidFileError: The folder lies in the store's, or cannot be made.
         StorageError: The folder is in the way, or a disk refused; nothing is left there.
         IntegrityError: The copy breaks an invariant.
     """
+    check_outside(directory, environment.directory)
     return _make(
         directory, environment.map_size_bytes, lambda folder: _copy_open(environment, folder), verify
     )
@@ -93,9 +95,11 @@ def _copy_open(environment: Environment, folder: Path) -> None:
 
 def _make(directory: Path, map_size_bytes: int, copy: Callable[[Path], None], verify: Verify) -> Record:
     directory = directory.absolute()
-    if directory.is_symlink() or (
-        directory.exists() and not (directory.is_dir() and not any(directory.iterdir()))
-    ):
+    with folder_errors(directory):
+        is_taken = directory.is_symlink() or (
+            directory.exists() and not (directory.is_dir() and not any(directory.iterdir()))
+        )
+    if is_taken:
         raise StorageError(
             f"{directory} exists and is not an empty folder",
             kind="target_exists",
@@ -103,7 +107,7 @@ def _make(directory: Path, map_size_bytes: int, copy: Callable[[Path], None], ve
             subject=str(directory),
         )
     temporary = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.part"
-    with mapped_errors(directory):
+    with folder_errors(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=_DIRECTORY_MODE)
         try:

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from cas import blobs, manifest, names
+from cas.destination import check_outside, check_replaceable, folder_errors
 from cas.errors import InvalidFileError, StorageError
-from cas.lmdbenv import mapped_errors, sync_directory
+from cas.lmdbenv import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -35,6 +36,7 @@ def check_out(
     environment: Environment,
     run: RunManifest,
     directory: Path,
+    repository: Path,
     *,
     overwrite: bool,
     sync: bool = True,
@@ -46,6 +48,7 @@ def check_out(
         environment: The open store.
         run: The manifest.
         directory: Created with its parents; an existing empty folder is replaced.
+        repository: The git repository of the store, which is not replaced.
         overwrite: Replace an existing folder with files in it; it is removed only after the new one is complete.
         sync: Have everything on the disk before the folder gets its name, and that before the call returns.
         progress: Called with the phase ``files``, files written, files in all.
@@ -54,16 +57,19 @@ def check_out(
         The names written, ``metadata.json`` included when the run has one.
 
     Raises:
-        InvalidFileError: The folder exists and is not empty, or is not a folder.
+        InvalidFileError: The folder exists and is not empty, is not a folder, or holds what is never replaced.
         InvalidNameError: A name in the manifest is unsafe; nothing is written.
         IntegrityError: A blob is damaged; the folder is as it was.
         StorageError: The disk refused.
     """
     directory = directory.absolute()
     names.check_artifact_names([entry.name for entry in run.files])
-    _check_target(directory, overwrite=overwrite)
+    with folder_errors(directory):
+        if _is_filled(directory, overwrite=overwrite):
+            check_replaceable(directory, environment.directory, repository)
+        check_outside(directory, environment.directory)
     temporary = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.part"
-    with mapped_errors(directory):
+    with folder_errors(directory):
         present = next(above for above in directory.parents if above.exists())
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=0o755)
@@ -80,15 +86,22 @@ def check_out(
     return written
 
 
-def _check_target(directory: Path, *, overwrite: bool) -> None:
+def _is_filled(directory: Path, *, overwrite: bool) -> bool:
+    """Tell whether there is a folder with something in it, that may be overwritten.
+
+    Raises:
+        InvalidFileError: It may not, or something else is there.
+    """
     if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
         raise InvalidFileError(f"{directory} exists and is not a folder", subject=str(directory))
-    if directory.is_dir() and not overwrite and any(directory.iterdir()):
+    is_filled = directory.is_dir() and any(directory.iterdir())
+    if is_filled and not overwrite:
         raise InvalidFileError(
             f"{directory} exists and is not empty",
             subject=str(directory),
             hint="Choose a new folder, or allow overwriting (--force).",
         )
+    return is_filled
 
 
 def _fill(

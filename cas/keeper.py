@@ -275,6 +275,7 @@ class StoreKeeper(StoreReader):
             ``directory, runs, blobs, bytes``.
 
         Raises:
+            InvalidFileError: The folder lies in the store's, or cannot be made.
             StorageError: The folder is in the way, or a disk refused; nothing is left there.
             IntegrityError: The copy does not verify: the store itself is damaged.
         """

@@ -256,7 +256,7 @@ class StoreReader:
         Args:
             ref: Which run; see `show`. For a rollback, the run it went back to.
             directory: Must not exist, or be empty, unless ``overwrite``.
-            overwrite: Replace what the folder holds.
+            overwrite: Replace what the folder holds, unless that is the store, a git repository or the current folder.
             sync: False does not wait for the disk, which saves most of the time for many small runs; a power cut in
                 the next half minute may then leave a folder with empty files.
             progress: Called with phase, files written, files in all.
@@ -274,6 +274,7 @@ class StoreReader:
             self.environment,
             self._run(ref),
             Path(directory),
+            self.config.repo_path,
             overwrite=overwrite,
             sync=sync,
             progress=progress,

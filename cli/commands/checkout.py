@@ -39,6 +39,7 @@ def checkout(
 
     Every file is checked against its digest and brought to the disk before the folder appears under its name: it is
     complete, or it is as it was, also after a power cut. For a rollback the files are those it went back to.
+    Even --force never replaces a folder that is or holds the store, a git repository or the current folder.
     """
     from cli.figures import count_text
 

@@ -345,6 +345,65 @@ def test_checkout_into_something_else_is_refused(store, tmp_path, obstacle):
         assert target.read_text() == "mine"
 
 
+def place_of(kind, tmp_path):
+    """Return a folder that a checkout must not replace."""
+    if kind == "current":
+        return tmp_path / "here"
+    if kind in {"project", "above"}:
+        return tmp_path if kind == "project" else tmp_path.parent
+    if kind == "store":
+        return tmp_path / ".cas"
+    folder = tmp_path / "other"
+    (folder / {"repository": ".git", "other store": ".cas"}[kind]).mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["project", "above", "store", "current", "repository", "other store"])
+def test_checkout_never_replaces_a_folder_that_holds_more_than_a_run(store, tmp_path, monkeypatch, kind):
+    commit(store)
+    here = tmp_path / "here" / "below"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    folder = place_of(kind, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InvalidFileError, match=r"not replaced|of the store") as caught:
+        store.checkout("latest", folder, overwrite=True)
+    assert caught.value.subject == str(folder)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_checkout_never_replaces_the_repository_that_exports_go_to(tmp_path):
+    bare = tmp_path / "bare.git"
+    (bare / "objects").mkdir(parents=True)
+    (bare / "HEAD").write_text("ref: refs/heads/main\n")
+    with open_store(bare, store_path=tmp_path / "store") as store:
+        commit(store)
+        with pytest.raises(InvalidFileError, match="not replaced"):
+            store.checkout("latest", bare, overwrite=True)
+        assert (bare / "HEAD").exists()
+
+
+@pytest.mark.parametrize("where", [".cas/inner", ".cas/inner/deep", "link/inner"])
+def test_nothing_is_put_into_the_folder_of_the_store(store, tmp_path, where):
+    commit(store)
+    (tmp_path / "link").symlink_to(tmp_path / ".cas")
+    before = sorted(tmp_path.rglob("*"))
+    for write in (store.checkout, lambda _, folder: store.backup(folder)):
+        with pytest.raises(InvalidFileError, match="lies in the folder of the store"):
+            write("latest", tmp_path / where)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "file/below", "file/below/deep"])
+def test_folder_that_cannot_be_made_is_named_and_not_called_a_store(store, tmp_path, name):
+    commit(store)
+    (tmp_path / "file").write_text("mine")
+    for write in (store.checkout, lambda _, folder: store.backup(folder)):
+        with pytest.raises(InvalidFileError, match="cannot be made") as caught:
+            write("latest", tmp_path / name)
+        assert caught.value.subject == str(tmp_path / name)
+
+
 def test_checkout_of_a_damaged_run_leaves_the_folder_as_it_was(store, tmp_path):
     commit(store)
     with store.environment.write() as transaction:

@@ -1,0 +1,85 @@
+"""Destinations: folders that are made for a user, beside the store and never at its cost.
+
+Invariant: a folder that is or holds the store, a git repository or the current folder is never replaced, whatever the
+caller allows, and nothing is put into the store's own folder. Errors of the file system here say nothing of the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cas.errors import InvalidFileError
+from cas.lmdbenv import DATA_FILE, storage_error
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+# What is wrong with the path that was given, and not with a disk.
+_BAD_PATH: Final = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
+        *(errno.EBUSY, errno.EXDEV, errno.EISDIR),
+    }
+)
+_HINT: Final = "Choose a new folder."
+
+
+@contextlib.contextmanager
+def folder_errors(directory: Path) -> Generator[None]:
+    """Turn errors of the file system in the block into ours: about the path, or about its disk.
+
+    Raises:
+        InvalidFileError: The path cannot be that of a new folder.
+        StorageError: The disk refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _BAD_PATH:
+            raise InvalidFileError(
+                f"{directory} cannot be made: {os.strerror(error.errno or 0)}",
+                subject=str(directory),
+                hint=_HINT,
+            ) from error
+        raise storage_error(error, directory) from error
+
+
+def check_outside(directory: Path, store: Path) -> None:
+    """Refuse a folder in the store's own.
+
+    Raises:
+        InvalidFileError: It is that, or lies in it.
+    """
+    if directory.resolve().is_relative_to(store.resolve()):
+        raise InvalidFileError(
+            f"{directory} lies in the folder of the store", subject=str(directory), hint=_HINT
+        )
+
+
+def check_replaceable(directory: Path, store: Path, repository: Path) -> None:
+    """Refuse to replace a folder that holds what no checkout has written.
+
+    Raises:
+        InvalidFileError: It is or holds the store, a git repository or the current folder.
+    """
+    place = directory.resolve()
+    kept = {"the store": store, "the current folder": Path.cwd()}
+    if _is_repository(repository):
+        kept["the git repository"] = repository
+    found = [what for what, path in kept.items() if path.resolve().is_relative_to(place)]
+    if _is_repository(place):
+        found.append("a git repository")
+    if (place / DATA_FILE).exists() or (place / ".cas").exists():
+        found.append("a store")
+    if found:
+        raise InvalidFileError(
+            f"{directory} is or holds {found[0]}, and is not replaced", subject=str(directory), hint=_HINT
+        )
+
+
+def _is_repository(path: Path) -> bool:
+    return (path / ".git").exists() or ((path / "HEAD").is_file() and (path / "objects").is_dir())
