@@ -39,16 +39,18 @@ Level = Literal["must", "should"]
 _T = TypeVar("_T")
 # One snapshot is not held longer than about this many rows, so that a long verify does not stop pages being reused.
 _ROWS_PER_SNAPSHOT: Final = 512
+_MOST_RUNS: Final = 20  # named for one blob; one that all runs share would name thousands
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
-    """One broken invariant: which, where, and which runs it touches."""
+    """One broken invariant: which, where, and up to twenty runs that hold the blob it is about."""
 
     check: str
     level: Level
     subject: str
     detail: str
+    runs: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """Return the fault as JSON-able data."""
@@ -126,7 +128,7 @@ def verify(
         environment: The open store.
         sample: Share of blobs and manifests to read, above 0 up to 1.
         max_duration_s: Stop after this many seconds, as soon as the blobs at hand are read, and say that the report is
-            not complete.
+            not complete; naming the runs of damaged blobs comes on top.
         seed: Seed of the sample.
         threads: How many read blobs at the same time; None for as many as there are processors, up to four.
         progress: Called with phase, items done and items in all.
@@ -149,8 +151,37 @@ def verify(
         report.faults.extend(faults)
         if index % _ROWS_PER_SNAPSHOT == 0:
             _tell(progress, "manifests", report.manifest_count, manifest_total)
+    report.faults = _with_runs(environment, report.faults)
     _tell(progress, "manifests", report.manifest_count, manifest_total)
     return report
+
+
+def _with_runs(environment: Environment, faults: list[Fault]) -> list[Fault]:
+    """Name the runs of damaged blobs; whatever the time box says, as that is what the damage means."""
+    held: dict[str, list[str]] = {fault.subject: [] for fault in faults if fault.check == "blobs_match"}
+    start = 0 if held else None
+    while start is not None:
+        with environment.read() as transaction:
+            start = _add_runs(transaction, start, held)
+    return [
+        dataclasses.replace(fault, runs=tuple(held[fault.subject])) if fault.check == "blobs_match" else fault
+        for fault in faults
+    ]
+
+
+def _add_runs(transaction: ReadTransaction, start: int, held: dict[str, list[str]]) -> int | None:
+    """Look at some manifests for blobs; return where the next ones begin, None at the end."""
+    sequences = catalog.sequences_from(transaction, start, _ROWS_PER_SNAPSHOT)
+    for sequence in sequences:
+        try:
+            loaded, _ = records.load(transaction, sequence)
+        except ArtifactStoreError:
+            continue  # a fault of its own, which names the manifest
+        for entry in loaded.files if isinstance(loaded, RunManifest) else ():
+            runs = held.get(entry.digest.hex())
+            if runs is not None and len(runs) < _MOST_RUNS and _named(loaded) not in runs:
+                runs.append(_named(loaded))
+    return sequences[-1] + 1 if len(sequences) == _ROWS_PER_SNAPSHOT else None
 
 
 def _tell(progress: Callable[[str, int, int], None] | None, phase: str, done: int, total: int) -> None:

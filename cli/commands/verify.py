@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Source = Callable[[Wanted], Iterable[bytes] | None]
 
 app = new_verb("verify")
+_NAMED_RUNS: Final = 5
 
 Full = Annotated[
     bool,
@@ -229,10 +230,7 @@ def _show(output: Output, report: Report, *, suspect: bool) -> None:
     else:
         output.line(Cell("damaged: ", "bad"), f"{count_text(len(report.faults), 'fault')} in {checked}")
         _show_faults(output, report.faults)
-        output.note(
-            "next: `cas verify --heal` mends from git and, with --from, from a backup; "
-            "committing the same files again mends as well"
-        )
+        output.note(f"next: {_next_step(report.faults)}")
     if report.purged:
         output.line(
             f"{count_text(len(report.purged), 'file')} purged on purpose; what refers to them cannot be read"
@@ -243,7 +241,24 @@ def _show(output: Output, report: Report, *, suspect: bool) -> None:
         output.warn("an earlier write failed, so commits are refused until `cas verify --full` finds nothing")
 
 
+def _next_step(faults: Sequence[Fault]) -> str:
+    if all(fault.check == "segments_referenced" for fault in faults):
+        return "`cas gc`; nothing is lost"
+    return (
+        "`cas verify --heal` mends from git and, with --from, from a backup; "
+        "what it cannot mend, committing the same files again does"
+    )
+
+
+def _what(fault: Fault) -> str:
+    if not fault.runs:
+        return fault.detail
+    more = " and others" if len(fault.runs) > _NAMED_RUNS else ""
+    return f"{fault.detail}; held by {', '.join(fault.runs[:_NAMED_RUNS])}{more}"
+
+
 def _show_faults(output: Output, faults: Sequence[Fault]) -> None:
+    from cli.figures import short_oid
     from cli.output import Cell, Column
 
     columns = [
@@ -258,8 +273,8 @@ def _show_faults(output: Output, faults: Sequence[Fault]) -> None:
             [
                 Cell(fault.level, "bad" if fault.level == "must" else "warn"),
                 fault.check,
-                fault.subject,
-                fault.detail,
+                short_oid(fault.subject) if fault.check == "blobs_match" else fault.subject,
+                _what(fault),
             ]
             for fault in faults
         ],

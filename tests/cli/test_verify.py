@@ -2,7 +2,8 @@
 
 import pytest
 
-from cas.lmdbenv import DATA_FILE, SUSPECT_FILE
+from cas import ArtifactStore, ArtifactStoreConfig, blobs
+from cas.lmdbenv import DATA_FILE, SUSPECT_FILE, Table
 
 
 def damage(place, needle):
@@ -45,9 +46,27 @@ def test_verify_damaged_store_names_the_fault_and_ends_with_its_code(store, comm
     ended = store("verify")
     assert ended.code == 7
     assert ended.out.startswith("damaged: ")
+    assert "held by abc123@1" in " ".join(ended.out.split())
+    assert "cas verify --heal" in ended.err
     document = store("verify", "--json").json
-    assert entry["digest"] in {fault["subject"] for fault in document["faults"]}
+    assert [(fault["subject"], fault["runs"]) for fault in document["faults"]] == [
+        (entry["digest"], ["abc123@1"])
+    ]
     assert store("cat", "latest", "trades.csv").code == 7
+
+
+def test_verify_of_a_store_with_a_stray_segment_alone_says_what_removes_it(store, commit, place):
+    commit()
+    with (
+        ArtifactStore(ArtifactStoreConfig(repo_path=place)) as opened,
+        opened.environment.write() as transaction,
+    ):
+        transaction.put(Table.SEGMENTS, blobs.segment_key(99, 0), b"of nobody")
+    ended = store("verify")
+    assert "next: `cas gc`; nothing is lost" in ended.err
+    assert "heal" not in ended.err
+    store.ok("gc")
+    store.ok("verify")
 
 
 @pytest.mark.parametrize("words", [(), ("--full",)])

@@ -253,6 +253,7 @@ def test_fault_and_report_are_plain_data():
         "level": "must",
         "subject": "tag x",
         "detail": "gone",
+        "runs": (),
     }
     report = Report([fault], 1, 2, 3, complete=False, mark_lifted=True, purged=["ab"])
     assert report.as_dict() == {

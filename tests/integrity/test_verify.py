@@ -2,7 +2,8 @@
 
 import pytest
 
-from cas import StoreSuspectError
+from cas import StoreSuspectError, check
+from cas.check import Fault
 from cas.digest import digest_bytes
 from cas.lmdbenv import SUSPECT_FILE
 from tests.gc.keeping import commit
@@ -67,3 +68,16 @@ def test_verify_keeps_a_mark_that_was_set_meanwhile(filled, monkeypatch):
 
     assert not filled.verify(progress=fail_again).mark_lifted
     assert mark.exists()
+
+
+@pytest.mark.parametrize("options", [{}, {"max_duration_s": 1e-9}])
+def test_verify_names_the_runs_of_a_damaged_blob(filled, monkeypatch, options):
+    monkeypatch.setattr(check, "_ROWS_PER_SNAPSHOT", 3)
+    monkeypatch.setattr(check, "_MOST_RUNS", 4)
+    monkeypatch.setattr(check, "blobs_match", lambda *_: iter(faults))
+    faults = [
+        Fault("blobs_match", "must", digest_bytes(content).hex(), "damaged")
+        for content in (b"3" * 50, b"5", b"nobody's")
+    ]
+    found = [fault.runs for fault in filled.verify(**options).faults]
+    assert found == [("r3@1",), ("r5@1", "r12@1", "r19@1", "r26@1"), ()]
