@@ -12,8 +12,9 @@ any repository.
 The repository's own configuration is still read, and may be hostile. What could start a program or lie about
 objects is neutralised (see ``_FIXED_CONFIG`` and ``_environment``); where to push and how to reach it
 (``remote.*.url``, ``url.*.insteadOf``, ``http.*``) is honoured: whoever can write there decides the remote
-anyway, and build servers keep proxies and tokens in ``http.*``. Other ``remote.*`` keys (receivepack, vcs,
-mirror) never apply, as pushes name a URL.
+anyway, and build servers keep proxies and tokens in ``http.*``. Other ``remote.*`` keys start nothing: pushes name
+a URL, so that only those of a remote called like the URL would count, and of these receivepack and uploadpack are
+said on the command line, vcs is a transport that is not allowed, and mirror is refused beside refspecs.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def run_git(
 
     Args:
         args: Arguments after ``git``; fixed by the caller, without user text that could be an option.
-        cwd: Directory to run in; it must exist.
+        cwd: Directory to run in, absolute; it must exist.
         options: What user configuration would otherwise say.
         stdin: Bytes for standard input, which is closed afterwards.
         timeout_s: Seconds until the process group is killed; None takes the options' limit.
@@ -277,7 +278,8 @@ def _start(
     program = Git.GIT_PYTHON_GIT_EXECUTABLE or "git"
     try:
         started: Any = Git(str(cwd)).execute(
-            [*prefix, program, "--no-pager", *args],
+            # GitPython starts git where this process stands if it cannot enter the folder; git itself refuses that.
+            [*prefix, program, "--no-pager", "-C", str(cwd), *args],
             istream=subprocess.PIPE,
             as_process=True,
             env=env,

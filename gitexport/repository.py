@@ -28,6 +28,7 @@ from gitexport.git import (
     run_git,
     stream_git,
 )
+from gitexport.heldfile import mapped_os_errors
 from gitexport.objectstream import ObjectStream, PipeReader, iter_streams
 from gitexport.refvalues import RefChange, RefValue, check_oid, check_ref_name, ref_failure
 from gitexport.remoteurl import checked_url
@@ -67,13 +68,17 @@ class GitRepository:
             GitCommandFailedError: No repository there (kind ``not_a_repository``), it belongs to another user
                 (kind ``foreign_owner``), it is a partial clone (kind ``partial_clone``), or git is missing or too
                 old.
+            StorageError: The folder cannot be entered.
         """
         git_version()
         self.path = path.resolve()
         self.options = options or GitOptions()
         self._hook_config: tuple[tuple[str, str], ...] = ()
-        if not self.path.is_dir():
-            raise _no_repository(self.path)
+        with mapped_os_errors(self.path):
+            try:
+                os.stat(f"{self.path}/.")  # noqa: PTH116  a path would lose the dot, which asks for the right to enter
+            except (FileNotFoundError, NotADirectoryError):
+                raise _no_repository(self.path) from None
         trust = (("safe.directory", "*"),) if self.options.trust_foreign_owner else ()
         # Discovery instead of --git-dir, as git checks the owner of the repository only there.
         words = "--absolute-git-dir --git-common-dir --is-bare-repository --show-object-format --show-prefix"
@@ -155,7 +160,9 @@ class GitRepository:
         )
         return cls(path, options)
 
-    def _run(self, *args: str, stdin: bytes = b"", accepted: Collection[int] = (0,)) -> GitResult:
+    def _run(
+        self, *args: str, stdin: bytes = b"", accepted: Collection[int] = (0,), pass_fds: Collection[int] = ()
+    ) -> GitResult:
         return run_git(
             args,
             cwd=self.git_dir,
@@ -164,6 +171,7 @@ class GitRepository:
             accepted=accepted,
             config=self._hook_config,
             extra_env={"GIT_DIR": str(self.git_dir)},
+            pass_fds=pass_fds,
         )
 
     def _settings(self) -> dict[str, str]:
@@ -257,16 +265,8 @@ class GitRepository:
             else:
                 words += [b"update " + name, new, old]
         words += [b"prepare", b"commit", b""]
-        result = run_git(
-            ["update-ref", "--no-deref", "--stdin", "-z"],
-            cwd=self.git_dir,
-            options=self.options,
-            stdin=b"\0".join(words),
-            config=self._hook_config,
-            accepted=ANY_EXIT,
-            extra_env={"GIT_DIR": str(self.git_dir)},
-            pass_fds=pass_fds,
-        )
+        verb = ("update-ref", "--no-deref", "--stdin", "-z")
+        result = self._run(*verb, stdin=b"\0".join(words), accepted=ANY_EXIT, pass_fds=pass_fds)
         if result.exit_code:
             raise ref_failure(result)
 
@@ -428,7 +428,7 @@ class GitRepository:
             GitCommandFailedError: The remote did not answer.
         """
         starts = tuple(prefixes)
-        words = ["ls-remote", "--refs", "--quiet", "--end-of-options", url]
+        words = ["ls-remote", "--refs", "--quiet", "--upload-pack=git-upload-pack", "--end-of-options", url]
         listed = self.run_remote(words, timeout_s=timeout_s).stdout
         pairs = (line.split("\t", 1) for line in _lines(listed))
         return {name: oid for oid, name in pairs if name.startswith(starts)}

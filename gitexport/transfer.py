@@ -74,7 +74,9 @@ def push_once(
         InvalidNameError: A name git would refuse.
         OSError: The view cannot be written.
     """
-    flags = ["--porcelain", "--no-verify", "--no-signed", *(["--atomic"] if atomic else [])]
+    # A remote that is named like the URL may say `receivepack`, which the file transport runs on this machine.
+    flags = ["--porcelain", "--no-verify", "--no-signed", "--receive-pack=git-receive-pack"]
+    flags += ["--atomic"] if atomic else []
     kinds = sorted({"/".join(name.split("/", 2)[:2]) for name in refs})
     with create_held_folder(repo.common_dir, _VIEW_PREFIX) as (folder, descriptor):
         _make_view(folder, repo, refs)

@@ -183,6 +183,42 @@ def test_open_does_not_take_a_repository_around_the_folder(tmp_path):
         assert not caught.value.retryable
 
 
+_AS_ORDINARY_USER = """
+import os, subprocess, sys, tempfile
+from pathlib import Path
+import git.cmd
+from cas.errors import ArtifactStoreError
+from gitexport.repository import GitRepository
+
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+with tempfile.TemporaryDirectory() as name:
+    for folder in ("around", "closed", "closed/within"):
+        subprocess.run(["git", "init", "--quiet", f"{name}/{folder}"], check=True)
+    os.chdir(f"{name}/around")
+    os.chmod(f"{name}/closed", 0)
+    for folder in ("closed", "closed/within"):
+        try:
+            print("opened", GitRepository.open(Path(name, folder)).git_dir)
+        except ArtifactStoreError as error:
+            print(type(error).__name__, error.kind, folder in error.message, "Permission denied" in error.message)
+    os.chmod(f"{name}/closed", 0o700)
+"""
+
+
+def test_repository_that_may_not_be_entered_is_refused_and_no_other_is_taken(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _AS_ORDINARY_USER],
+        cwd=ROOT,
+        env=CLEAN | {"PYTHONPATH": str(ROOT), "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["StorageError permission_denied True True"] * 2, done.stderr
+
+
 def test_hint_where_no_repository_is_fits_what_is_there(tmp_path):
     GitRepository.create(tmp_path / "r")
     (tmp_path / "r" / "deep" / "er").mkdir(parents=True)
@@ -277,6 +313,8 @@ def test_hostile_repository_configuration_starts_no_program(tmp_path):
         "remote.origin.uploadpack": run,
         "remote.origin.vcs": "evil",
         "remote.origin.mirror": "true",
+        f"remote.file://{remote.path}.receivepack": run,
+        f"remote.file://{remote.path}.uploadpack": run,
         "remote.proxy.url": "git://127.0.0.1:1/x",
         "remote.web.url": "http://127.0.0.1:1/x.git",
         "remote.evil.url": f"ext::sh -c '{run}'",
@@ -298,6 +336,10 @@ def test_hostile_repository_configuration_starts_no_program(tmp_path):
     answer = push_once(opened, opened.push_url("origin"), {"refs/heads/x": oid}, timeout_s=30)
     assert answer.refs["refs/heads/x"].accepted, answer.text
     assert remote.list_refs() == {"refs/heads/x": RefValue(oid)}
+    # a URL is the name of a remote, too, and settings of that name count for git
+    answer = push_once(opened, f"file://{remote.path}", {"refs/heads/x": oid}, timeout_s=30)
+    assert answer.refs["refs/heads/x"].accepted, answer.text
+    assert opened.list_remote_refs(f"file://{remote.path}") == {"refs/heads/x": oid}
     for name in ("proxy", "web"):
         with pytest.raises(GitCommandFailedError):
             opened.list_remote_refs(opened.push_url(name), timeout_s=30)
