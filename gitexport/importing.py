@@ -31,6 +31,7 @@ from gitexport.oldruns import (
     parse_commit,
     parse_metadata,
     root_of,
+    shown_name,
 )
 from gitexport.oldtags import TagBook
 from gitexport.options import git_options
@@ -204,9 +205,8 @@ class _Import:
         tips: list[tuple[OldBranch, str]] = []
         for name, oid in found.items():
             branch = parse_branch(name, prefix)
-            if branch is None:
-                reason = f"the name has not the form {prefix}/<workflow>/<task>"
-                self.summary.refused.append({"branch": name, "reason": reason})
+            if isinstance(branch, str):
+                self.summary.refused.append({"branch": shown_name(name), "reason": branch})
             else:
                 tips.append((branch, oid))
         return tips
@@ -338,10 +338,9 @@ class _Import:
             content = contents[run.metadata_oid.hex()]
             raw = content if isinstance(content, bytes) else content.read_bytes()
         said = parse_metadata(raw, self._store.config.max_metadata_bytes)
-        for remark in (*run.remarks, *([] if said.remark is None else [said.remark])):
-            self.summary.remarks.append(
-                {"branch": branch.name, "commit": run.commit_oid.hex(), "remark": remark}
-            )
+        commit = run.commit_oid.hex()
+        for remark in (*run.remarks, *self._tags.remarks(commit), *([said.remark] if said.remark else [])):
+            self.summary.remarks.append({"branch": branch.name, "commit": commit, "remark": remark})
         sources = {name: contents[oid.hex()] for name, oid in run.files.items()}
         message = run.commit.partition(b"\n\n")[2]
         taken = self._take_in(branch, sources, {names.METADATA_NAME: raw or b"", "commit message": message})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -73,13 +74,20 @@ class OldMetadata:
     remark: str | None = None
 
 
-def parse_branch(name: str, prefix: str) -> OldBranch | None:
-    """Return what a branch name stands for; None when it does not have the form ``<prefix>/<workflow>/<task>``."""
+def parse_branch(name: str, prefix: str) -> OldBranch | str:
+    """Return what a branch name of the form ``<prefix>/<workflow>/<task>`` stands for; of others, why it has not it."""
     parts = name.removeprefix(f"{prefix}/").split("/")
     if not name.startswith(f"{prefix}/") or len(parts) != 2:  # noqa: PLR2004  workflow and task
-        return None
+        return f"the name has not the form {prefix}/<workflow>/<task>"
+    if shown_name(name) != name:
+        return "the name is not UTF-8, and a run's IDs are"
     workflow_id, task_id = (_id_of(part) for part in parts)
     return OldBranch(name, workflow_id, task_id, parts[1].encode())
+
+
+def shown_name(name: str) -> str:
+    """Return a ref's name as it can be written anywhere, bytes that are not UTF-8 by their numbers."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _id_of(component: str) -> str:

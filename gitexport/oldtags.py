@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cas import catalog, names
 from cas.errors import InvalidIdError
+from gitexport.oldruns import shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,21 +34,34 @@ class OldTag:
 
 
 class TagBook:
-    """The correlation and prompt tags of a repository, by the commit behind them; others are people's own."""
+    """The correlation and prompt tags of a repository, by the commit behind them; others are people's own.
+
+    A tag whose name is not UTF-8 has no place in the store, and is only told of.
+    """
 
     def __init__(self, refs: Mapping[str, RefValue]) -> None:
         self._names: set[str] = set()
         self._by_commit: dict[str, list[OldTag]] = {}
+        self._left_out: dict[str, list[str]] = {}
         for full_name, value in refs.items():
-            name = full_name.removeprefix("refs/tags/")
-            if name.startswith((names.CORRELATION_PREFIX, names.PROMPT_PREFIX)):
-                self._names.add(name)
-                tag = OldTag(name, bytes.fromhex(value.oid), value.peeled is not None)
-                self._by_commit.setdefault(value.peeled or value.oid, []).append(tag)
+            name, commit = full_name.removeprefix("refs/tags/"), value.peeled or value.oid
+            if not name.startswith((names.CORRELATION_PREFIX, names.PROMPT_PREFIX)):
+                continue
+            shown = shown_name(name)
+            if shown != name:
+                self._left_out.setdefault(commit, []).append(shown)
+                continue
+            self._names.add(name)
+            tag = OldTag(name, bytes.fromhex(value.oid), value.peeled is not None)
+            self._by_commit.setdefault(commit, []).append(tag)
 
     def of(self, commit: str) -> list[OldTag]:
         """Return the tags on a commit, in name order."""
         return sorted(self._by_commit.get(commit, []), key=lambda tag: tag.name)
+
+    def remarks(self, commit: str) -> list[str]:
+        """Return what is to be told of a commit's tags."""
+        return [f"tag {name} is not UTF-8 and stays in git alone" for name in self._left_out.get(commit, [])]
 
     def identity(
         self, transaction: ReadTransaction, commit: str, tags: Sequence[OldTag], said: OldMetadata

@@ -316,6 +316,28 @@ def test_branches_that_cannot_be_imported_are_named(old, store):
         import_repository(store, branches=["ai/generated/nobody/t"])
 
 
+def test_names_of_refs_that_are_not_utf8_are_told_and_keep_nothing_else_out(old, store):
+    commit = old.run("t1", "a")
+    latin = b"caf\xe9".decode("utf-8", "surrogateescape")
+    old.git("branch", f"ai/generated/wf/{latin}", commit)
+    old.git("tag", f"corr_{latin}", commit)
+    old.git("tag", f"people-{latin}", commit)
+    dry = import_repository(store, dry_run=True)
+    summary = import_repository(store)
+    assert (dry.refused, dry.remarks) == (summary.refused, summary.remarks)
+    assert summary.refused == [
+        {"branch": "ai/generated/wf/caf\\xe9", "reason": "the name is not UTF-8, and a run's IDs are"}
+    ]
+    (remark,) = summary.remarks
+    assert (remark["commit"], remark["remark"]) == (
+        commit,
+        "tag corr_caf\\xe9 is not UTF-8 and stays in git alone",
+    )
+    assert store.show("corr_a")["commit_sha"] == commit
+    with pytest.raises(InvalidInputError):
+        import_repository(store, branches=[f"ai/generated/wf/{latin}x"])
+
+
 def test_tag_of_the_store_is_not_taken_by_an_imported_commit(old, store):
     store.commit_artifacts("wf", "own", {"x.csv": b"1"}, {}, "abc123")
     old.run()
