@@ -98,6 +98,10 @@ def export(
     """
     if ctx.invoked_subcommand is None:
         run(ctx, limit, only, push, retry_parked, dry_run, rebuild, follow, interval)
+    elif any((limit, only, retry_parked, dry_run, rebuild, follow)) or push is not None:
+        raise typer.BadParameter(
+            f"options of an export go after the further command: cas export {ctx.invoked_subcommand} ..."
+        )
 
 
 @app.command(

@@ -35,6 +35,16 @@ def test_export_run_is_the_same_as_export_alone(repository, commit):
     assert repository.ok("export", "run", "--json").json["exported"] == 1
 
 
+@pytest.mark.parametrize(
+    "words", [["--dry-run", "run"], ["--limit", "1", "status"], ["--no-push", "verify"]], ids=" ".join
+)
+def test_export_option_before_a_further_command_is_refused_and_not_lost(repository, commit, words):
+    commit()
+    ended = repository("export", *words)
+    assert (ended.code, words[-1] in ended.err) == (2, True)
+    assert repository.ok("export", "status", "--json").json["queued"] == 1
+
+
 def test_export_again_has_nothing_to_do(repository, commit):
     commit()
     repository.ok("export")
