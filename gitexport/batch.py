@@ -6,6 +6,7 @@ cannot go holds back later ones of its branch and nobody else.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Final
@@ -107,7 +108,12 @@ class BatchWriter:
     def _plan(self, entries: Sequence[Entry], refused: Mapping[int, str]) -> Plan:
         refs = read_refs(self._repository, ref_names(entries)) | self._pretended
         branches = {entry.branch for entry in entries}
-        trees = {name: str(path) for name, path in self._repository.checked_out_branches(branches).items()}
+        trees = {
+            name: os.fsencode(path).decode(
+                "utf-8", "backslashreplace"
+            )  # reasons are stored, and texts are UTF-8
+            for name, path in self._repository.checked_out_branches(branches).items()
+        }
         fixed = trees if self._store.config.checked_out == "refuse" else {}
         obstacles = Obstacles(
             branches=self._parked_branches(),

@@ -129,6 +129,8 @@ def _parse(porcelain: bytes) -> dict[str, RefAnswer]:
             continue
         name = rest[0].partition(":")[2]
         accepted = flag in _ACCEPTED_FLAGS
-        reason = "" if accepted else mask_credentials(rest[1].strip())
+        # The remote's words, in whatever encoding.
+        said = "" if accepted else os.fsencode(rest[1]).decode("utf-8", "replace")
+        reason = mask_credentials(said.strip())
         answers[name] = RefAnswer(accepted, reason)
     return answers

@@ -91,6 +91,19 @@ def test_rollback_of_a_checked_out_branch_is_parked_when_the_policy_refuses(make
     assert place.export(retry_parked=True).state == "done"
 
 
+def test_branch_checked_out_below_a_path_that_is_not_utf8_is_parked_with_the_reason(make_place, tmp_path):
+    place = make_place(bare=False, checked_out="refuse")
+    place.git("commit", "--quiet", "--allow-empty", "--message=Begin")
+    tree = tmp_path / b"caf\xe9".decode("utf-8", "surrogateescape")
+    place.git("worktree", "add", "--quiet", "-b", "side", str(tree))
+    place.commit("t1", "a")
+    place.store.revert_to_tag("corr_a", "side")
+    assert place.export().parked == 1
+    assert export_status(place.store)["parked"][0]["reason"].endswith(
+        f"is checked out in {tmp_path}/caf\\xe9"
+    )
+
+
 def test_branch_checked_out_in_another_worktree_is_found(worked, tmp_path):
     worked.commit("t1", "a")
     worked.export()
