@@ -215,7 +215,9 @@ class _Recorder:
         self._outcomes: list[tuple[str, GroupOutcome]] = []
 
     def settle(self, group: RefGroup[str], outcome: GroupOutcome) -> None:
-        """Take the outcome of one group."""
+        """Take the outcome of one group; one that was not tried stays as it was, and counts as no failure."""
+        if not outcome.tried:
+            return
         self._outcomes.append((group.key, outcome))
         self.settled_count += len(self._waiting[group.key].sequences)
         if len(self._outcomes) >= _RECEIPTS_PER_TRANSACTION:

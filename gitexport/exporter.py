@@ -322,3 +322,4 @@ class _Export:
             counts = {stage: outbox.count_entries(transaction, stage) for stage in Stage}
         self.summary.parked = counts[Stage.PARKED_WRITE] + counts[Stage.PARKED_PUSH]
         self.summary.pending = counts[Stage.WRITE] + (counts[Stage.PUSH] if pushing else 0)
+        self.summary.stopped |= bool(self.summary.pending) and self._should_stop()

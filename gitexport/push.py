@@ -101,10 +101,14 @@ class RefGroup(Generic[K]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GroupOutcome:
-    """State of a group, and for all but ``PUSHED`` the reason in git's or the remote's words, credentials masked."""
+    """State of a group, and for all but ``PUSHED`` the reason in git's or the remote's words, credentials masked.
+
+    ``tried`` is False when the call was stopped before the group's turn, which is nobody's failure.
+    """
 
     state: PushState
     reason: str = ""
+    tried: bool = True
 
     @property
     def permanent(self) -> bool:
@@ -159,7 +163,7 @@ def push(  # noqa: PLR0913  # budgets and injected time are all the caller's to 
         deadline_s: Seconds during which one batch is tried again after failures that may pass; None means four
             times ``timeout_s``.
         on_settled: Called once for each group as soon as its outcome is known, in the calling thread.
-        should_stop: Asked before each push; when true, what is left comes back as ``RETRY``.
+        should_stop: Asked before each push; when true, what is left comes back as ``RETRY`` and not tried.
         stands_on: Tells whether a commit at the remote, given first, has another in its history; None asks the
             repository, which may not have it. A branch that stands on what was to be pushed holds it already.
         clock: Monotonic seconds.
@@ -240,8 +244,10 @@ class _Pushing(Generic[K]):
         work = [batch]
         while work:
             groups = work.pop()
-            if self.report.error is not None or self.should_stop():
-                self._settle(groups, PushState.RETRY, self.report.error or "stopped")
+            if self.report.error is not None:
+                self._settle(groups, PushState.RETRY, self.report.error)
+            elif self.should_stop():
+                self._settle(groups, PushState.RETRY, "stopped", tried=False)
             elif groups:
                 work.extend(reversed(self._attempt(groups)))
 
@@ -408,9 +414,11 @@ class _Pushing(Generic[K]):
         self.sleep(delay_s)
         return True
 
-    def _settle(self, groups: Sequence[RefGroup[K]], state: PushState, reason: str = "") -> None:
+    def _settle(
+        self, groups: Sequence[RefGroup[K]], state: PushState, reason: str = "", *, tried: bool = True
+    ) -> None:
         for group in groups:
-            outcome = GroupOutcome(state, mask_credentials(reason))
+            outcome = GroupOutcome(state, mask_credentials(reason), tried)
             self.report.outcomes[group.key] = outcome
             if self.on_settled is not None:
                 self.on_settled(group, outcome)

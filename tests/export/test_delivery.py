@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cas import ConfigError
+from cas.health import measures
 from cas.lmdbenv import DATA_FILE, Table
 from gitexport import delivery, export_status, verify_export
 from tests.export.places import hook, refs_of, run_git
@@ -223,6 +224,57 @@ def test_stop_leaves_pushes_queued(place, remote, runs):
     summary = place.export(push=True, should_stop=lambda: next(answers, True))
     assert summary.pending + summary.pushed == 6
     assert place.export(push=True).state == "done"
+
+
+def test_stop_between_pushes_is_no_failure_of_what_was_not_tried(make_place, tmp_path):
+    remote = tmp_path / "remote.git"
+    run_git(tmp_path, "init", "--quiet", "--bare", remote)
+    place = make_place("stopped", push_refs=1)
+    place.git("remote", "add", "origin", remote)
+    runs = [place.commit(f"t{number}") for number in range(3)]
+    summary = place.export(push=True, should_stop=lambda: remote.is_dir() and refs_of(remote) != {})
+    assert (summary.pushed, summary.pending, summary.stopped) == (1, 2, True)
+    assert (summary.failures, summary.failure_count) == ([], 0)
+    assert [place.state(run)["attempts"] for run in runs] == [0, 0, 0]
+    with place.store.environment.read() as transaction:
+        assert measures(transaction, place.store.now_us())["push_success_rate"] == 1
+    assert place.export(push=True).state == "done"
+
+
+# As git's pkt-line protocol has it, see gitprotocol-common(5) and githooks(5).
+_REFUSES_IN_LATIN = f"""#!{sys.executable}
+import sys
+
+def read():
+    length = int(sys.stdin.buffer.read(4), 16)
+    return sys.stdin.buffer.read(length - 4) if length else None
+
+def write(*lines):
+    for line in lines:
+        sys.stdout.buffer.write(b"%04x" % (len(line) + 4) + line)
+    sys.stdout.buffer.write(b"0000")
+    sys.stdout.buffer.flush()
+
+while read() is not None:
+    continue
+write(b"version=1\\0atomic\\n")
+names = []
+while (line := read()) is not None:
+    names.append(line.split()[2])
+write(*(b"ng " + name + b" refus\\xe9\\n" for name in names))
+"""
+
+
+def test_reason_of_the_remote_that_is_not_utf8_is_kept_readable(place, remote, runs):
+    path = remote / "hooks" / "proc-receive"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(_REFUSES_IN_LATIN)
+    path.chmod(0o755)
+    run_git(remote, "config", "receive.procReceiveRefs", "refs")
+    summary = place.export(push=True, pause=sleeper())
+    assert summary.state == "parked", summary
+    assert {item["reason"] for item in summary.failures} == {"[remote rejected] (refus\ufffd)"}
+    assert [item["stage"] for item in export_status(place.store)["parked"]] == ["push"] * 6
 
 
 def test_wait_for_export_waits_for_the_push(place, remote, runs):
