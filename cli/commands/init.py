@@ -6,12 +6,16 @@ Invariant: an existing store is left as it is; a folder with something else in i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
+
+if TYPE_CHECKING:
+    from cas import ArtifactStoreConfig
+    from cas.config import ObjectFormat
 
 app = new_verb("init")
 
@@ -55,6 +59,9 @@ def init(
             "store_id": store.meta.store_id,
             "object_format": store.object_format,
         }
+        warning = _format_warning(config, store.object_format)
+        if warning:
+            report["warnings"] = [warning]
     if session.as_json:
         session.output.document(report)
         return
@@ -62,4 +69,25 @@ def init(
         "made a store at " if created else "there is a store already at ", str(config.store_dir)
     )
     session.output.line(f"exports will go to {config.repo_path}")
+    if warning:
+        session.output.warn(warning)
     session.output.note("next: cas commit --workflow W --task T --correlation-id ID FILES...")
+
+
+def _format_warning(config: ArtifactStoreConfig, object_format: ObjectFormat) -> str | None:
+    """Return what to say of a repository whose ids are of another kind; it need not be there, nor git, for a store."""
+    from cas.errors import ArtifactStoreError
+    from gitexport.options import git_options
+    from gitexport.repository import GitRepository
+
+    try:
+        repository = GitRepository.open(config.repo_path, git_options(config))
+    except ArtifactStoreError:
+        return None
+    if repository.object_format == object_format:
+        return None
+    return (
+        f"{config.repo_path} uses {repository.object_format} ids, the store {object_format}, so no run can be exported "
+        f"there: remove {config.store_dir} while it is empty and run "
+        f"`cas init -o object_format={repository.object_format}`, or export to another repository"
+    )

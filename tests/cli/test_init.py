@@ -41,3 +41,14 @@ def test_init_folder_with_other_content_is_refused(cas, place):
 def test_init_store_and_repo_switches_are_kept_apart(cas, place):
     made = cas.ok("init", "--store", "s", "--repo", "r.git", "--json").json
     assert (made["store_path"], made["repo_path"]) == (str(place / "s"), str(place / "r.git"))
+
+
+def test_init_beside_a_repository_of_the_other_format_says_that_exports_will_fail(cas, git, place):
+    git("init", "--quiet", "--object-format=sha256", "runs.git")
+    ended = cas.ok("init", "--repo", "runs.git", "--store", "a")
+    assert "uses sha256 ids, the store sha1" in ended.err
+    assert "`cas init -o object_format=sha256`" in ended.err
+    told = cas.ok("init", "--repo", "runs.git", "--store", "b", "--json").json
+    assert "sha256" in told["warnings"][0]
+    fits = cas.ok("init", "--repo", "runs.git", "--store", "c", "-o", "object_format=sha256", "--json").json
+    assert "warnings" not in fits
