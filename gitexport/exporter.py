@@ -133,7 +133,8 @@ class Exporter:
         if repository.object_format != self._store.object_format:
             raise ConflictError(
                 f"{self._path} uses {repository.object_format} ids, the store {self._store.object_format}",
-                hint="Export to a repository of the store's format, or create a store of the repository's.",
+                hint="Export to a repository of the store's format, or make another store for this one: "
+                f"`cas init --store DIR -o object_format={repository.object_format}`.",
                 subject=str(self._path),
             )
         return repository
@@ -305,7 +306,10 @@ class _Export:
         remotes = self._repository.remotes() if wanted else {}
         pushing = wanted and (self._remote in remotes or "/" in self._remote)
         if wanted and not pushing:
-            self.summary.warn(f"nothing was pushed: {self._repository.path} has no remote {self._remote!r}")
+            self.summary.warn(
+                f"nothing was pushed: {self._repository.path} has no remote {self._remote!r}; `git remote add` makes "
+                "one, and with auto_push = false none is looked for"
+            )
         if pushing and not self._should_stop():
             deliver(
                 self._store,

@@ -190,7 +190,9 @@ def command_failed(verb: str, result: GitResult) -> GitCommandFailedError:
     said = result.stderr.strip()[-_SHOWN_STDERR_CHARS:]
     message = f"git {verb} failed (exit {result.exit_code}): {said or 'no message'}"
     if "dubious ownership" in said:
-        hint = "Run as the owner of the repository, or trust it explicitly (trust_foreign_owner)."
+        # What git advises after its first line, an entry in a configuration of the user's, would not be read here.
+        message = message.split("\n", 1)[0]
+        hint = "Run as the owner of the repository, or trust it: set git_trust_foreign_owner to true."
         return GitCommandFailedError(message, hint=hint, kind="foreign_owner", retryable=False)
     if "not a git repository" in said:
         return GitCommandFailedError(message, kind="not_a_repository", retryable=False)

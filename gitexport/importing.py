@@ -124,7 +124,7 @@ def import_repository(
     if git.object_format != store.object_format:
         raise ConflictError(
             f"{git.path} uses {git.object_format} ids, the store {store.object_format}",
-            hint="Create a store with object_format set to the repository's.",
+            hint=f"Make another store for it: `cas init --store DIR -o object_format={git.object_format}`.",
             subject=str(git.path),
         )
     with lease.hold(store.environment.directory, wait_s):

@@ -112,7 +112,13 @@ def verify_export(
     shown = None if remote is None else git.list_remote_refs(git.push_url(remote))
     history = BranchHistory(store, git)
     done = 0
-    for batch in _batches(store, report, lambda: sample >= 1 or chosen.random() < sample):
+    batches = _batches(
+        store,
+        report,
+        picks=lambda: sample >= 1 or chosen.random() < sample,
+        is_late=lambda: deadline_s is not None and time.monotonic() > deadline_s,
+    )
+    for batch in batches:
         _compare_refs(git, history, batch.entries, report)
         if shown is not None:
             _compare_remote(shown, history, batch.pushed, report)
@@ -121,19 +127,21 @@ def verify_export(
         done += batch.seen_count
         if progress is not None:
             progress("compare", min(done, total), total)
-        if deadline_s is not None and time.monotonic() > deadline_s:
-            report.complete = False
-            break
     return report
 
 
-def _batches(store: ArtifactStore, report: ExportReport, picks: Callable[[], bool]) -> Iterator[_Batch]:
-    """Yield the picked exported entries in sequence order."""
+def _batches(
+    store: ArtifactStore, report: ExportReport, *, picks: Callable[[], bool], is_late: Callable[[], bool]
+) -> Iterator[_Batch]:
+    """Yield the picked exported entries in sequence order; once it is late, what is left is only noted as left out."""
     start = 0
     while True:
         batch = _Batch([], [], 0)
         with store.environment.read() as transaction:
             sequences = catalog.sequences_from(transaction, start, _BATCH_RUNS)
+            if sequences and start and is_late():
+                report.complete = False
+                return
             for sequence in sequences:
                 receipt = outbox.get_receipt(transaction, sequence)
                 if receipt is None:
@@ -165,10 +173,12 @@ def _compare_refs(
     for entry in entries:
         for name, oid in entry.tags:
             if found.get(name) != oid:
-                report.add(entry.label, name, f"is {found.get(name)}, expected {oid}")
+                report.add(entry.label, name, f"is {found.get(name) or 'missing'}, expected {oid}")
         tip = found.get(entry.branch)
         if newest[entry.branch] is entry and (tip is None or not history.holds(entry, tip)):
-            report.add(entry.label, entry.branch, f"is {tip}, which lacks {entry.commit}")
+            report.add(
+                entry.label, entry.branch, f"is {tip}, which lacks {entry.commit}" if tip else "is missing"
+            )
 
 
 def _compare_remote(
@@ -179,7 +189,9 @@ def _compare_remote(
     for entry in pushed:
         for name, oid in entry.tags:
             if shown.get(name) != oid:
-                report.add(entry.label, name, f"the remote has {shown.get(name)}, expected {oid}")
+                report.add(
+                    entry.label, name, f"the remote has {shown.get(name) or 'nothing'}, expected {oid}"
+                )
         tip = shown.get(entry.branch)
         if tip is None:
             report.add(entry.label, entry.branch, "the remote does not have it")

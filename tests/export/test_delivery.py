@@ -80,7 +80,8 @@ def test_runs_are_pushed_with_branch_and_tags(place, remote, runs):
 def test_repository_without_a_remote_exports_and_says_that_nothing_was_pushed(place, runs):
     summary = place.export(push=True)
     assert summary.state == "done"
-    assert summary.warnings == [f"nothing was pushed: {place.path} has no remote 'origin'"]
+    (warning,) = summary.warnings
+    assert warning.startswith(f"nothing was pushed: {place.path} has no remote 'origin'; `git remote add`")
     assert states(place, runs) == ["exported"] * 6
 
 

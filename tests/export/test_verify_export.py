@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from gitexport import verify_export
+from gitexport import verify, verify_export
 from tests.export.places import refs_of, run_git
 
 BRANCH = "refs/heads/ai/generated/wf/t1"
@@ -127,11 +127,14 @@ def test_remote_that_was_tampered_with_is_named(place, remote):
     assert faults(place) == []
 
 
-def test_sample_and_time_box_say_that_the_report_is_not_complete(exported):
+def test_sample_and_time_box_say_that_the_report_is_not_complete(exported, monkeypatch):
     report = verify_export(exported.store, sample=0.5, seed=3)
     assert not report.complete
     assert report.run_count < 4
-    assert not verify_export(exported.store, max_duration_s=0).complete
+    assert verify_export(exported.store, max_duration_s=0).complete  # nothing is left once it is late
+    monkeypatch.setattr(verify, "_BATCH_RUNS", 1)
+    report = verify_export(exported.store, max_duration_s=0)
+    assert (report.complete, report.run_count) == (False, 1)
 
 
 def test_manifest_that_the_store_has_damaged_is_named(exported):

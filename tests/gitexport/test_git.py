@@ -250,6 +250,8 @@ def test_repository_of_another_user_is_refused_until_trusted(tmp_path):
     with pytest.raises(GitCommandFailedError) as caught:
         GitRepository.open(path)
     assert caught.value.kind == "foreign_owner"
+    assert "\n" not in caught.value.message
+    assert "git_trust_foreign_owner" in (caught.value.hint or "")
     if git_version() >= (2, 38):
         assert GitRepository.open(path, GitOptions(trust_foreign_owner=True)).list_refs() == {}
 
