@@ -61,7 +61,7 @@ def run_checks(session: Session) -> Iterator[Result]:
     yield _guarded("file system", lambda: _file_system(config.store_dir))
     yield _guarded("disk", lambda: _disk(config.store_dir))
     yield _guarded("last write", lambda: _suspect(config.store_dir))
-    yield _guarded("repository", lambda: _repository(config))
+    yield _guarded("repository", lambda: _repository(session))
     yield _guarded("remote", lambda: _remote(config))
     yield _guarded("export", lambda: _export(session))
 
@@ -176,11 +176,23 @@ def _suspect(store_dir: Path) -> Result:
     return Result("last write", "ok", "no write has failed")
 
 
-def _repository(config: ArtifactStoreConfig) -> Result:
+def _object_format(session: Session) -> str:
+    """Return the store's id format; without a store, the one that the next would get."""
+    from cas.errors import ArtifactStoreError
+
+    try:
+        with session.open_for_reading() as store:
+            return store.object_format
+    except ArtifactStoreError:  # the check of the store tells
+        return session.settings.config.object_format
+
+
+def _repository(session: Session) -> Result:
     from cas.errors import GitCommandFailedError
     from gitexport.options import git_options
     from gitexport.repository import GitRepository
 
+    config = session.settings.config
     try:
         repository = GitRepository.open(config.repo_path, git_options(config))
     except GitCommandFailedError as error:
@@ -188,11 +200,14 @@ def _repository(config: ArtifactStoreConfig) -> Result:
             return Result("repository", "warn", error.message, f"{error.hint} Commits go on without it.")
         return Result("repository", "fail", error.message, error.hint)
     kind = "bare" if repository.is_bare else "with a work tree"
-    if repository.object_format != config.object_format:
-        text = f"uses {repository.object_format} ids, the setting object_format is {config.object_format}"
-        return Result(
-            "repository", "fail", text, "Export to another repository, or make a store of its format."
+    object_format = _object_format(session)
+    if repository.object_format != object_format:
+        text = f"uses {repository.object_format} ids, the store {object_format}"
+        hint = (
+            "Export to another repository, or make a store of its format: "
+            f"`cas init --store DIR -o object_format={repository.object_format}`."
         )
+        return Result("repository", "fail", text, hint)
     return Result("repository", "ok", f"{config.repo_path}, {kind}, {repository.object_format}")
 
 

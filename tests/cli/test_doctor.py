@@ -23,6 +23,16 @@ def test_doctor_sound_place_has_no_fail(store, git):
     assert "pass" not in found["remote"]["detail"]
 
 
+@pytest.mark.parametrize(("store_format", "status"), [("sha256", "ok"), ("sha1", "fail")])
+def test_doctor_compares_the_repository_with_the_store_and_not_with_the_setting(
+    cas, git, store_format, status
+):
+    git("init", "--quiet", "--object-format=sha256")
+    cas.ok("init", "-o", f"object_format={store_format}")
+    found = checks(cas("doctor", "--json"))["repository"]
+    assert found["status"] == status, found
+
+
 def test_doctor_lines_name_check_and_status(store):
     out = store.ok("doctor").out
     assert "ok    python " in out
