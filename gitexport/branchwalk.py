@@ -7,12 +7,14 @@ that changed its task's folder. Invariant: reads only, a handful of git processe
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from cas.names import ARTIFACT_ROOT
 from cas.objects import MODE_TREE, parse_tree
 from gitexport.git import run_git
+from gitexport.heldfile import mapped_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,11 +33,13 @@ class History:
         parents: Each commit's first parent, None for one without; newest commits first.
         changed: The task folders that a commit changed, added or removed; commits that changed none are absent.
         depth: How many commits that changed some task's folder lie at or below a commit.
+        cut: Commits whose parents a shallow clone hides.
     """
 
     parents: dict[str, str | None]
     changed: dict[str, set[bytes]]
     depth: dict[str, int]
+    cut: frozenset[str] = frozenset()
 
     def own_commits(self, tip: str, folder: bytes) -> list[str]:
         """Return the commits of a branch that belong to a task, oldest first; none when it never had the folder."""
@@ -49,6 +53,14 @@ class History:
             commit = self.parents.get(commit)
         return walked[:end][::-1]
 
+    def flaw(self, chain: Sequence[str], folder: bytes) -> str | None:
+        """Return why `own_commits` is not a branch's whole history, None when it is."""
+        if not chain:
+            return f"it never held {ARTIFACT_ROOT}/{folder.decode('utf-8', 'replace')}"
+        if chain[0] in self.cut:
+            return f"a shallow clone hides what lies below {chain[0][:12]}: `git fetch --unshallow` first"
+        return None
+
 
 def read_history(repository: GitRepository, tips: Collection[str]) -> History:
     """Read the first-parent history below some commits.
@@ -56,6 +68,7 @@ def read_history(repository: GitRepository, tips: Collection[str]) -> History:
     Raises:
         GitCommandFailedError: git failed; a tip is not a commit, or history is missing.
         IntegrityError: A tree is not one.
+        StorageError: The repository cannot be read.
     """
     if not tips:
         return History({}, {}, {})
@@ -69,7 +82,13 @@ def read_history(repository: GitRepository, tips: Collection[str]) -> History:
     for commit in reversed(parents):
         below = parents[commit]
         depth[commit] = (0 if below is None else depth.get(below, 0)) + (commit in changed)
-    return History(parents, changed, depth)
+    return History(parents, changed, depth, _cut_off(repository))
+
+
+def _cut_off(repository: GitRepository) -> frozenset[str]:
+    with mapped_os_errors(repository.common_dir), contextlib.suppress(FileNotFoundError):
+        return frozenset((repository.common_dir / "shallow").read_text("ascii", "replace").split())
+    return frozenset()
 
 
 def _rev_list(repository: GitRepository, words: Sequence[str], lines: Iterable[str]) -> list[str]:

@@ -183,7 +183,7 @@ class _Import:
         self._shown = self._remote_refs() if chains and not self.summary.dry_run else None
         for branch, chain in chains:
             try:
-                self._import_branch(branch, chain)
+                self._import_branch(branch, chain, history.flaw(chain, branch.folder))
             except _Refused as error:
                 self.summary.refused.append({"branch": branch.name, "reason": str(error)})
             except (IntegrityError, InvalidInputError, SecretDetectedError) as error:
@@ -222,10 +222,9 @@ class _Import:
         except (GitCommandFailedError, InvalidInputError):
             return None  # what is on the remote already is found out by the next push
 
-    def _import_branch(self, branch: OldBranch, chain: Sequence[str]) -> None:
-        if not chain:
-            folder = branch.folder.decode("utf-8", "replace")
-            raise _Refused(f"it never held {names.ARTIFACT_ROOT}/{folder}")
+    def _import_branch(self, branch: OldBranch, chain: Sequence[str], flaw: str | None) -> None:
+        if flaw is not None:
+            raise _Refused(flaw)
         with self._store.environment.read() as transaction:
             known = self._known_count(transaction, branch, chain)
         self.summary.present += known

@@ -316,6 +316,33 @@ def test_branches_that_cannot_be_imported_are_named(old, store):
         import_repository(store, branches=["ai/generated/nobody/t"])
 
 
+def test_branch_whose_history_a_shallow_clone_cuts_off_stays_out_until_it_is_whole(old, store, tmp_path):
+    old.run("t1", "a")
+    old.run("t1", "b")
+    first = old.run("t2", "c")
+    for _ in range(2):  # so that not the tip of main is what the runs of t1 began from
+        old.git("commit", "--quiet", "--allow-empty", "--message=Go on")
+    shallow = tmp_path / "shallow"
+    run_git(
+        tmp_path,
+        "clone",
+        "--quiet",
+        "--bare",
+        "--depth=2",
+        "--no-tags",
+        "--no-single-branch",
+        old.path.as_uri(),
+        shallow,
+    )
+    summary = import_repository(store, shallow)
+    assert (summary.commits, store.show("corr_c")["commit_sha"]) == (1, first)
+    (refused,) = summary.refused
+    assert refused["branch"].endswith("/t1")
+    assert "`git fetch --unshallow`" in refused["reason"]
+    run_git(shallow, "fetch", "--quiet", "--unshallow")
+    assert import_repository(store, shallow).commits == 2
+
+
 def test_names_of_refs_that_are_not_utf8_are_told_and_keep_nothing_else_out(old, store):
     commit = old.run("t1", "a")
     latin = b"caf\xe9".decode("utf-8", "surrogateescape")
