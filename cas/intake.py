@@ -458,7 +458,7 @@ def _open_input(name: str, path: str) -> int:
 
 
 def _unreadable(name: str, path: Path, error: OSError | ValueError) -> InvalidFileError:
-    if path.is_symlink():
+    if os.path.islink(path):  # noqa: PTH114  a path's own method raises where the path cannot be looked at
         why = "is a symbolic link"
     elif isinstance(error, FileNotFoundError):
         why = "does not exist"

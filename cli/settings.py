@@ -148,7 +148,7 @@ def load(
         ConfigError: An unknown key, an unusable value, or a file that is not TOML.
     """
     environ = os.environ if environ is None else environ
-    directory = directory or Path.cwd()
+    directory = directory or _present_folder()
     file, table = _read_file(config_file or _path_of(environ.get(CONFIG_VARIABLE)), directory)
     root = file.parent if file is not None else (_store_root(directory) if search_upward else directory)
     given: dict[str, _Given] = {}
@@ -169,6 +169,15 @@ def load(
     return Settings(config=config, settings=listed, file=file)
 
 
+def _present_folder() -> Path:
+    from cas.errors import NotFoundError
+
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise NotFoundError("the present folder was removed", hint="Go to one that exists: cd /") from error
+
+
 def _build(values: Mapping[str, object], given: Mapping[str, _Given]) -> ArtifactStoreConfig:
     from cas.config import ArtifactStoreConfig
     from cas.errors import ConfigError
@@ -184,7 +193,14 @@ def _build(values: Mapping[str, object], given: Mapping[str, _Given]) -> Artifac
 
 
 def _path_of(text: str | None) -> Path | None:
-    return Path(text).expanduser() if text else None
+    if not text:
+        return None
+    try:
+        return Path(text).expanduser()
+    except (
+        RuntimeError
+    ):  # there is no such user; it cannot be read by its plain name either, which is then told
+        return Path(text)
 
 
 def _read_file(given: Path | None, directory: Path) -> tuple[Path | None, dict[str, object]]:
@@ -266,7 +282,10 @@ def _value(key: str, given: _Given) -> object:
     kind = str(field_types()[key])
     value = given.value
     if "Path" in kind and isinstance(value, str):
-        return given.folder / Path(value).expanduser() if value else None
+        try:
+            return given.folder / Path(value).expanduser() if value else None
+        except RuntimeError as error:
+            raise _refused(key, value, given.origin, "a path: its user is not known here") from error
     if not isinstance(value, str):
         return value
     if kind == str(bool):

@@ -7,6 +7,7 @@ as given; whatever is refused is refused by the library.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -17,7 +18,7 @@ from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cli.output import Output
 
@@ -145,7 +146,7 @@ def _sources(files: Sequence[Path], named: Sequence[str]) -> dict[str, Path]:
             )
         pairs.append((name, Path(place)))
     for name, path in pairs:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112  a path's own method raises where the path cannot be looked at
             raise InvalidFileError(
                 f"{str(path)!r} is a folder",
                 subject=str(path),
@@ -174,24 +175,31 @@ def _json_object(source: str) -> dict[str, object]:
     if source.lstrip().startswith("{"):
         text, where = source, "--metadata"
     elif source == "-":
-        text, where = typer.get_text_stream("stdin").read(), "stdin"
+        text, where = _text_of(lambda: typer.get_binary_stream("stdin").read(), "stdin"), "stdin"
     else:
-        try:
-            text, where = Path(source).read_text(encoding="utf-8"), source
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise InvalidMetadataError(
-                f"metadata file {source!r} cannot be read: {why}",
-                subject=source,
-                hint="--metadata takes a file, - for stdin, or a JSON object.",
-            ) from error
+        text, where = _text_of(Path(source).read_bytes, source), source
     try:
         loaded: object = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidMetadataError(f"metadata in {where} is not JSON: {error}", subject=where) from error
     if not isinstance(loaded, dict):
         raise InvalidMetadataError(f"metadata in {where} is not a JSON object", subject=where)
     return cast("dict[str, object]", loaded)
+
+
+def _text_of(read: Callable[[], bytes], where: str) -> str:
+    """Return what a file or stdin holds."""
+    from cas.errors import InvalidMetadataError
+
+    try:
+        return read().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InvalidMetadataError(
+            f"metadata in {where!r} cannot be read: {why}",
+            subject=where,
+            hint="--metadata takes a file, - for stdin, or a JSON object.",
+        ) from error
 
 
 def _set(metadata: dict[str, object], item: str) -> None:
@@ -207,7 +215,7 @@ def _set(metadata: dict[str, object], item: str) -> None:
         )
     try:
         value: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text  # plain words need no quotes
     *parents, last = key.split(".")
     target = metadata

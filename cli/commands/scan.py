@@ -153,15 +153,16 @@ def _show_located(output: Output, report: RescanReport) -> None:
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     """Yield the files that are meant, folders in name order; links inside folders are not followed."""
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112  a path's own method raises where the path cannot be looked at
             yield path
             continue
         for folder, names, files in os.walk(path, onerror=_refuse):
             names[:] = sorted(name for name in names if name not in _SKIPPED_FOLDERS)
             for name in sorted(files):
                 file = Path(folder, name)
-                if stat.S_ISREG(file.lstat().st_mode):
-                    yield file
+                with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
+                    if stat.S_ISREG(file.lstat().st_mode):
+                        yield file
 
 
 def _refuse(error: OSError) -> None:

@@ -113,6 +113,27 @@ def test_commit_bad_input_names_the_culprit_and_stores_nothing(store, file, word
     assert store.ok("list", "--json").json["runs"] == []
 
 
+@pytest.mark.parametrize(
+    ("words", "stdin", "culprit"),
+    [
+        (("x" * 300,), b"", "x" * 300),
+        (("--name", f"a={'x' * 300}"), b"", "File name too long"),
+        (("-m", "-", "a.csv"), b"\xff", "not UTF-8"),
+        (("-m", "-", "a.csv"), b"[" * 200_000, "not JSON"),
+    ],
+    ids=["long path", "long path of a name", "stdin in latin", "stdin nested deeply"],
+)
+def test_commit_input_that_cannot_be_read_is_refused_and_no_defect(store, file, words, stdin, culprit):
+    ended = store("commit", *IDS, *words, stdin=stdin)
+    assert (ended.code, culprit in ended.err) == (4, True), ended.err
+
+
+def test_commit_value_nested_deeply_is_a_word(store, file):
+    text = "[" * 50_000
+    made = store.ok("commit", *IDS, "--set", f"note={text}", "a.csv", "--json").json
+    assert store.ok("show", made["tags"][0], "--json").json["metadata"]["note"] == text
+
+
 def test_commit_secret_is_refused_without_its_value(store, place, credential):
     (place / "s.py").write_text(f'x = 1\npassword = "{credential}"\n')
     ended = store("commit", *IDS, "s.py", "--json")

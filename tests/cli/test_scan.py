@@ -79,6 +79,11 @@ def test_scan_missing_file_is_an_error_not_a_clean_file(cas, place):
     assert "nothing.py" in ended.err
 
 
+def test_scan_path_that_no_file_can_have_is_an_error_and_no_defect(cas):
+    ended = cas("scan", "x" * 300)
+    assert (ended.code, "File name too long" in ended.err) == (4, True)
+
+
 def test_scan_secret_across_chunks_is_found(cas, place, credential):
     from cli.commands.scan import _CHUNK_BYTES
 

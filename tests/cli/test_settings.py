@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cas import ArtifactStoreConfig, ConfigError
+from cas import ArtifactStoreConfig, ConfigError, NotFoundError
 from cli import settings
 
 
@@ -97,6 +97,22 @@ def test_settings_unusable_value_names_where_it_is_set(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, environ={"CAS_AUTO_PUSH": "perhaps"})
     assert "CAS_AUTO_PUSH" in caught.value.hint
+
+
+def test_settings_folder_of_a_user_who_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="its user is not known"):
+        settings.load({"store_path": ("~nobody-by-this-name/x", "--store")}, directory=tmp_path, environ={})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        settings.load(directory=tmp_path, environ={"CAS_CONFIG": "~nobody-by-this-name/x"})
+
+
+def test_settings_present_folder_that_was_removed_is_told(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(NotFoundError, match="present folder was removed"):
+        settings.load(environ={})
 
 
 def test_settings_file_that_is_not_toml_is_named(tmp_path):
