@@ -77,7 +77,7 @@ def restore(source: Path, directory: Path, verify: Verify, *, map_size_bytes: in
         finally:
             close_environment(backup)
 
-    if not (source / DATA_FILE).is_file():
+    if not is_store(source):
         raise StorageError(
             f"there is no backup at {source}",
             kind="not_a_store",

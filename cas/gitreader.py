@@ -11,6 +11,8 @@ import dataclasses
 import importlib.metadata
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from cas.lmdbenv import mapped_errors
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -52,9 +54,14 @@ class GitReader(Protocol):
 
 
 def find_git_reader(config: ArtifactStoreConfig) -> GitReader | None:
-    """Return the registered reader, or None when none is installed or there is no repository to read."""
-    if not config.repo_path.is_dir():
-        return None
+    """Return the registered reader, or None when none is installed or there is no repository to read.
+
+    Raises:
+        StorageError: One may not look whether there is a repository.
+    """
+    with mapped_errors(config.repo_path):
+        if not config.repo_path.is_dir():
+            return None
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         return cast("GitReader", entry_point.load()(config))
     return None

@@ -32,7 +32,7 @@ from cas.errors import (
     StateError,
     StorageError,
 )
-from cas.lmdbenv import DATA_FILE, close_environment, create_environment, open_environment
+from cas.lmdbenv import close_environment, create_environment, is_store, open_environment
 from cas.meta import new_meta, read_meta
 from cas.readprogress import reading_counter
 from cas.reverter import BranchReverter
@@ -87,7 +87,7 @@ class ArtifactStore(BranchReverter):
             self._scanner = intake.build_scanner(self.config)  # what is unusable in them is told now
         self._signer = commit.open_signer(self.config)
         directory = self.config.store_dir
-        if create and not read_only and not (directory / DATA_FILE).exists():
+        if create and not read_only and not is_store(directory):
             create_environment(directory, new_meta(self.config.object_format, clock()))
         self._environment = open_environment(
             directory,

@@ -5,6 +5,7 @@ Invariant: quick and read-only; a place without a store is an answer, not an err
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cli.figures import (
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 
 def show_overview(session: Session) -> None:
     """Write the overview of the store that the settings mean here."""
-    from cas.lmdbenv import DATA_FILE
+    from cas.lmdbenv import is_store
 
     config = session.settings.config
     place: dict[str, object] = {"store_path": str(config.store_dir), "repo_path": str(config.repo_path)}
-    if not (config.store_dir / DATA_FILE).exists():
+    if not is_store(config.store_dir):
         _show_nothing(session, place)
         return
     with session.open_for_reading() as store:
@@ -95,18 +96,19 @@ def _next_command(state: Mapping[str, object], config: ArtifactStoreConfig) -> s
 
 def _may_be_repository(path: Path) -> bool:
     """Tell it by what lies there, without asking git: a repository with a work tree, or a bare one."""
-    return (path / ".git").exists() or (path / "HEAD").is_file()
+    # Unlike a path's own methods, these say no where one may not look.
+    return os.path.exists(path / ".git") or os.path.isfile(path / "HEAD")  # noqa: PTH110, PTH113
 
 
 def _has_remote(config: ArtifactStoreConfig) -> bool:
-    from cas.errors import GitCommandFailedError
+    from cas.errors import ArtifactStoreError
     from gitexport.options import git_options
     from gitexport.repository import GitRepository
 
     try:
         repository = GitRepository.open(config.repo_path, git_options(config))
         return config.remote_name in repository.remotes()
-    except GitCommandFailedError:
+    except ArtifactStoreError:
         return False  # `cas doctor` says what is the matter with git
 
 

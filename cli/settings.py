@@ -211,7 +211,7 @@ def _read_file(given: Path | None, directory: Path) -> tuple[Path | None, dict[s
     for folder in (directory, *directory.parents):
         for name in (FILE_NAME, PROJECT_FILE_NAME):
             file = folder / name
-            if file.is_file():
+            if os.path.isfile(file):  # noqa: PTH113  a path's own method raises where one may not look
                 table = _table_of(file)
                 if table is not None:
                     return file, table
@@ -244,7 +244,11 @@ def _table_of(file: Path) -> dict[str, object] | None:
 def _store_root(directory: Path) -> Path:
     """Return the nearest folder upward that holds a store, else the folder itself."""
     for folder in (directory, *directory.parents):
-        if (folder / STORE_NAME / "data.mdb").is_file():
+        try:
+            found = (folder / STORE_NAME / "data.mdb").is_file()
+        except PermissionError:  # of another user; opening it says so
+            found = True
+        if found:
             return folder
     return directory
 

@@ -13,6 +13,7 @@ from cas.lmdbenv.creation import (
     LOCK_FILE,
     create_environment,
     file_system_type,
+    is_store,
     refuse_network_file_system,
 )
 from cas.lmdbenv.environment import Environment
@@ -34,6 +35,7 @@ __all__ = [
     "create_environment",
     "file_system_type",
     "hold_alone",
+    "is_store",
     "mapped_errors",
     "open_environment",
     "refuse_network_file_system",

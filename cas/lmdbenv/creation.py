@@ -42,6 +42,16 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 
 
+def is_store(directory: Path) -> bool:
+    """Tell whether there is a store's file in a folder, whatever state it is in.
+
+    Raises:
+        StorageError: This user may not look into the folder, or a disk refused.
+    """
+    with mapped_errors(directory):
+        return (directory / DATA_FILE).exists()
+
+
 def create_environment(directory: Path, meta: dict[bytes, bytes]) -> None:
     """Make a new store folder that either is complete after a crash or is not there.
 

@@ -78,17 +78,19 @@ def demo(
 
 def _new_folder(directory: Path | None) -> Path:
     from cas.errors import InvalidFileError
+    from cas.lmdbenv import mapped_errors
 
     if directory is None:
         return Path(tempfile.mkdtemp(prefix="cas-demo-"))
     place = directory.absolute()
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise InvalidFileError(
-            f"{directory} exists and is not an empty folder",
-            subject=str(directory),
-            hint="Name a new folder, or leave out --dir.",
-        )
-    place.mkdir(parents=True, exist_ok=True)
+    with mapped_errors(place):
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise InvalidFileError(
+                f"{directory} exists and is not an empty folder",
+                subject=str(directory),
+                hint="Name a new folder, or leave out --dir.",
+            )
+        place.mkdir(parents=True, exist_ok=True)
     return place
 
 

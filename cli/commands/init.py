@@ -42,7 +42,7 @@ def init(
     itself from `git status`. Doing it again changes nothing.
     """
     from cas import ArtifactStore
-    from cas.lmdbenv import DATA_FILE
+    from cas.lmdbenv import is_store
     from cli import settings
 
     session = ctx.ensure_object(Session)
@@ -50,7 +50,7 @@ def init(
         session.flags.setdefault("repo_path", (str(directory), "DIR"))
     loaded = settings.load(session.flags, config_file=session.config_file, search_upward=False)
     config = loaded.config.replace(raise_errors=True)
-    created = not (config.store_dir / DATA_FILE).exists()
+    created = not is_store(config.store_dir)
     with ArtifactStore(config, clock=session.clock) as store:
         report: dict[str, object] = {
             "created": created,

@@ -179,7 +179,7 @@ def _verify_rollback(session: Session, tag: str, branch: str) -> None:
 
 def _heal(session: Session, copies: Sequence[Path], threads: int | None) -> Healing:
     """Mend the store from copies of it, and from the git repository if there is one."""
-    from cas import ArtifactStore, GitCommandFailedError
+    from cas import ArtifactStore, GitCommandFailedError, StorageError
     from cas.heal import store_source
     from gitexport.healing import git_source
     from gitexport.options import git_options
@@ -194,7 +194,7 @@ def _heal(session: Session, copies: Sequence[Path], threads: int | None) -> Heal
             sources.append(store_source(opened.enter_context(copy).environment))
         try:
             sources.append(git_source(GitRepository.open(config.repo_path, git_options(config))))
-        except GitCommandFailedError as error:
+        except (GitCommandFailedError, StorageError) as error:
             session.output.note(f"git is not asked: {error.message}")
         with session.output.progress() as progress:
             return store.heal(sources, threads=threads, progress=progress)
