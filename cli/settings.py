@@ -29,6 +29,8 @@ PROJECT_FILE_NAME: Final = "pyproject.toml"
 STORE_NAME: Final = ".cas"
 ENVIRONMENT_PREFIX: Final = "CAS_"
 CONFIG_VARIABLE: Final = "CAS_CONFIG"
+# A file is searched for in the folders above, where others may be able to write: /tmp is above many a project.
+_PROGRAM_KEYS: Final = frozenset({"git_ssh_command", "git_credential_helper", "on_exported_command"})
 _COMMA_LISTS: Final = frozenset({"indexed_metrics"})  # names without commas; a pattern may well hold one
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
@@ -145,7 +147,9 @@ def load(
         search_upward: Look for a store in the folders above as well; False when one is to be made here.
 
     Raises:
-        ConfigError: An unknown key, an unusable value, or a file that is not TOML.
+        ConfigError: An unknown key, an unusable value, a file that is not TOML, or one of another user that was only
+            found and names a program.
+        NotFoundError: The present folder was removed.
     """
     environ = os.environ if environ is None else environ
     directory = directory or _present_folder()
@@ -214,8 +218,22 @@ def _read_file(given: Path | None, directory: Path) -> tuple[Path | None, dict[s
             if os.path.isfile(file):  # noqa: PTH113  a path's own method raises where one may not look
                 table = _table_of(file)
                 if table is not None:
+                    _refuse_foreign(file, table)
                     return file, table
     return None, {}
+
+
+def _refuse_foreign(file: Path, table: Mapping[str, object]) -> None:
+    """Refuse a file that was only found, and by which another user would start programs as this one."""
+    from cas.errors import ConfigError
+
+    programs = sorted(_PROGRAM_KEYS & table.keys())
+    if programs and file.stat().st_uid not in {os.geteuid(), 0}:
+        raise ConfigError(
+            f"{file} belongs to another user, and names a program to start ({', '.join(programs)})",
+            subject=programs[0],
+            hint=f"Read it; to trust it, name it: --config {file}, or CAS_CONFIG.",
+        )
 
 
 def _table_of(file: Path) -> dict[str, object] | None:

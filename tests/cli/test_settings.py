@@ -1,5 +1,6 @@
 """Settings: order of precedence, paths, types, unknown keys."""
 
+import os
 import sys
 
 import pytest
@@ -97,6 +98,24 @@ def test_settings_unusable_value_names_where_it_is_set(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, environ={"CAS_AUTO_PUSH": "perhaps"})
     assert "CAS_AUTO_PUSH" in caught.value.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("name", ["cas.toml", "pyproject.toml"])
+def test_settings_file_of_another_user_may_not_name_a_program_unless_it_is_asked_for(tmp_path, name):
+    file = tmp_path / name
+    head = "[tool.cas]\n" if name == "pyproject.toml" else ""
+    file.write_text(f"{head}on_exported_command = 'true'\n")
+    below = tmp_path / "below"
+    below.mkdir()
+    assert load(below).config.on_exported_command == "true"
+    os.chown(file, 12345, 12345)
+    with pytest.raises(ConfigError, match="belongs to another user") as caught:
+        load(below)
+    assert f"--config {file}" in (caught.value.hint or "")
+    assert load(below, config_file=file).config.on_exported_command == "true"
+    file.write_text(f"{head}max_files = 3\n")
+    assert load(below).config.max_files == 3
 
 
 def test_settings_folder_of_a_user_who_does_not_exist_is_refused(tmp_path):
