@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 _OWN_KEYS: Final = frozenset(
     {"workflow_id", "task_id", "correlation_id", "prompt_hash", "commit_timestamp", "files"}
 )
-_PERSON: Final = re.compile(rb"(?:author|committer) (.*?) ?<([^>\n]*)> (-?\d+) [+-]\d+")
+_PERSON: Final = re.compile(rb"(?:author|committer) (.*?) ?<([^>\n]*)> (-?\d{1,25}) [+-]\d+")
+_LAST_S: Final = (
+    253_402_300_799  # the end of the year 9999, the last that dates in programs and in JSON can tell
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,13 +112,18 @@ def parse_commit(oid: str, data: bytes) -> OldRun:
     author = found.get(b"author")
     if author is None:
         raise IntegrityError(f"commit {oid} has no readable author", subject=oid)
-    committed = found.get(b"committer", author)
+    committed_s = int(found.get(b"committer", author)[3])
+    shown_s = min(max(0, committed_s), _LAST_S)
+    remarks = (
+        [] if shown_s == committed_s else [f"its time, {committed_s}, is no date of the years 1970 to 9999"]
+    )
     return OldRun(
         commit_oid=bytes.fromhex(oid),
         commit=data,
         author_name=author[1].decode("utf-8", "replace").strip() or "unknown",
         author_email=author[2].decode("utf-8", "replace").strip(),
-        created_at_us=max(0, int(committed[3])) * 1_000_000,
+        created_at_us=shown_s * 1_000_000,
+        remarks=remarks,
     )
 
 

@@ -316,6 +316,33 @@ def test_branches_that_cannot_be_imported_are_named(old, store):
         import_repository(store, branches=["ai/generated/nobody/t"])
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        ("-5", "1970-01-01T00:00:00"),
+        ("253402300800", "9999-12-31T23:59:59"),
+        ("9" * 20, "9999-12-31T23:59:59"),
+    ],
+)
+def test_commit_with_a_time_that_is_no_date_is_taken_with_a_remark(old, store, seconds, shown):
+    tree = old.git("rev-parse", f"{old.run('t1', 'a')}^{{tree}}")
+    person = f"A Person <person@example.com> {seconds} +0000"
+    commit = old.git(
+        "hash-object", "-t", "commit", "-w", "--stdin", "--literally",
+        stdin=f"tree {tree}\nauthor {person}\ncommitter {person}\n\nodd\n",
+    )  # fmt: skip
+    old.git("update-ref", "refs/heads/ai/generated/wf/t1", commit)
+    summary = import_repository(store)
+    assert (summary.commits, summary.refused) == (2, [])
+    assert {
+        "commit": commit,
+        "remark": f"its time, {seconds}, is no date of the years 1970 to 9999",
+    }.items() <= (next(item for item in summary.remarks if item["commit"] == commit).items())
+    (listed,) = store.list_artifacts("wf")
+    assert (listed["commit_sha"], listed["commit_timestamp"][:19]) == (commit, shown)
+    assert store.verify().ok
+
+
 def test_branch_whose_history_a_shallow_clone_cuts_off_stays_out_until_it_is_whole(old, store, tmp_path):
     old.run("t1", "a")
     old.run("t1", "b")
