@@ -185,13 +185,18 @@ def run_git(
     return result
 
 
+def one_line(text: str) -> str:
+    """Return what a program wrote as one line, for a log: its lines with `` / `` between them."""
+    return " / ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
 def command_failed(verb: str, result: GitResult) -> GitCommandFailedError:
     """Return the error for a git command that ended badly, with what git wrote, masked and cut."""
-    said = result.stderr.strip()[-_SHOWN_STDERR_CHARS:]
+    said = one_line(result.stderr[-_SHOWN_STDERR_CHARS:])
     message = f"git {verb} failed (exit {result.exit_code}): {said or 'no message'}"
     if "dubious ownership" in said:
         # What git advises after its first line, an entry in a configuration of the user's, would not be read here.
-        message = message.split("\n", 1)[0]
+        message = message.split(" / ", 1)[0]
         hint = "Run as the owner of the repository, or trust it: set git_trust_foreign_owner to true."
         return GitCommandFailedError(message, hint=hint, kind="foreign_owner", retryable=False)
     if "not a git repository" in said:

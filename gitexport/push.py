@@ -22,7 +22,7 @@ import time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cas.errors import GitCommandFailedError
-from gitexport.git import mask_credentials
+from gitexport.git import mask_credentials, one_line
 from gitexport.transfer import RefAnswer, push_once
 
 if TYPE_CHECKING:
@@ -436,5 +436,5 @@ def _explained(reason: str, text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    text = text.strip()
+    text = one_line(text)
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."

@@ -6,7 +6,7 @@ Invariant: everything is done by `gitexport`; this module shows it, and turns th
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
@@ -17,7 +17,7 @@ from cli.session import Session
 from cli.verbs import VerbCommand, examples, new_verb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cas import ArtifactStoreError
     from cli.output import Cell, Content, Output
@@ -35,6 +35,8 @@ app = new_verb(
         "cas export verify --sample 10%",
     ),
 )
+
+_NAMED_COUNT: Final = 3  # of those that were refused for one reason
 
 Limit = Annotated[
     int | None, typer.Option("--limit", "-n", min=1, metavar="N", help="Most runs to bring into git.")
@@ -188,8 +190,8 @@ def show_summary(output: Output, summary: ExportSummary, *, dry_run: bool = Fals
 
     for warning in summary.warnings:
         output.warn(warning)
-    for failure in summary.failures:
-        output.warn(" ".join(str(part) for part in (failure.get("label"), "-", failure.get("reason"))))
+    for line in _refusals(summary):
+        output.warn(line)
     if dry_run:
         output.line(
             f"would export {count_text(summary.exported, 'commit')} with {count_text(summary.refs, 'ref')}"
@@ -203,6 +205,20 @@ def show_summary(output: Output, summary: ExportSummary, *, dry_run: bool = Fals
         output.line(Cell(f"{summary.pending:,} still queued", "warn"), "; run `cas export` again")
     if summary.parked:
         output.line(Cell(f"{summary.parked:,} parked", "bad"), "; `cas export status` says why")
+
+
+def _refusals(summary: ExportSummary) -> Iterator[str]:
+    """Yield a line for each reason: a remote that is down has the same for thousands."""
+    by_reason: dict[str, list[str]] = {}
+    for failure in summary.failures:
+        by_reason.setdefault(failure["reason"], []).append(failure["label"])
+    for reason, labels in by_reason.items():
+        left = len(labels) - _NAMED_COUNT
+        more = f" and {left:,} more" if left > 0 else ""
+        yield f"{', '.join(labels[:_NAMED_COUNT])}{more} - {reason}"
+    unlisted = summary.failure_count - len(summary.failures)
+    if unlisted:
+        yield f"{unlisted:,} more were refused"
 
 
 @app.command(cls=VerbCommand, epilog=examples("cas export status", "cas export status --json"))

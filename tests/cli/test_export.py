@@ -91,6 +91,18 @@ def test_export_without_a_repository_ends_failed_with_a_way_out(store, commit):
     assert "hint: " in ended.err
 
 
+def test_export_tells_a_reason_that_many_share_once_and_on_one_line(repository, commit, place):
+    for number in range(5):
+        commit(f"c{number}", task=f"t{number}")
+    (place / "remote.git").rename(place / "away.git")
+    said = repository("export").err
+    (line,) = [line for line in said.splitlines() if "ai/generated" in line]
+    assert line.startswith(
+        "warning: ai/generated/wf_rsi/t0, ai/generated/wf_rsi/t1, ai/generated/wf_rsi/t2 and 2 more - fatal: "
+    )
+    assert "\\n" not in said
+
+
 def test_export_branch_that_git_knows_otherwise_is_parked_with_a_reason(repository, commit, git, place):
     made = commit()
     git("init", "--quiet", "work")
