@@ -60,7 +60,7 @@ _NO_ATOMIC: Final = re.compile(r"does not support --?atomic push")
 _HOPELESS: Final = re.compile(
     r"Authentication failed|could not read (?:Username|Password)|Permission denied|Repository not found"
     r"|does not appear to be a git repository|not allowed|Host key verification failed|dubious ownership"
-    r"|returned error: 40[0-9]|service not enabled|access denied",
+    r"|returned error: 40[0-9]|service not enabled|access denied|does not support push options",
     re.IGNORECASE,
 )
 _BLOCKING_REF: Final = re.compile(r"'[^']+' exists; cannot create '[^']+'")

@@ -219,6 +219,15 @@ def test_unknown_remote_is_refused_and_nothing_is_lost(place, runs):
     assert states(place, runs) == ["exported"] * 6
 
 
+def test_push_option_that_the_remote_does_not_take_is_told_without_trying_again(place, remote, runs):
+    place.git("config", "push.pushOption", "ci.skip")
+    summary = place.export(push=True, pause=lambda _: pytest.fail("another try is of no use"))
+    assert (summary.state, summary.pushed) == ("pending", 0)
+    assert "does not support push options" in summary.warnings[0]
+    run_git(remote, "config", "receive.advertisePushOptions", "true")
+    assert place.export(push=True).state == "done"
+
+
 def test_stop_leaves_pushes_queued(place, remote, runs):
     place.export()
     answers = iter([False, False, True])
