@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 from typing import TYPE_CHECKING, Final
 
+from cas.errors import InvalidInputError
 from cas.names import ARTIFACT_ROOT
 from cas.objects import MODE_TREE, parse_tree
 from gitexport.git import run_git
@@ -60,6 +62,31 @@ class History:
         if chain[0] in self.cut:
             return f"a shallow clone hides what lies below {chain[0][:12]}: `git fetch --unshallow` first"
         return None
+
+
+def branches_below(repository: GitRepository, prefix: str) -> dict[str, str]:
+    """Return the branches below a prefix with their tips.
+
+    Raises:
+        GitCommandFailedError: git failed.
+        InvalidInputError: There is none, but one that is only known of a remote, as in an ordinary clone.
+    """
+    heads, remotes = "refs/heads/", "refs/remotes/"
+    found = {
+        name.removeprefix(heads): value.oid
+        for name, value in repository.list_refs([f"{heads}{prefix}"]).items()
+    }
+    if not found:
+        known = (name.removeprefix(remotes).partition("/") for name in repository.list_refs([remotes]))
+        owners = [remote for remote, _, branch in known if branch.startswith(f"{prefix}/")]
+        if owners:
+            raise InvalidInputError(
+                f"{repository.path} itself has no branch below {prefix}; {len(owners)} are only known of a remote",
+                subject=prefix,
+                hint=f"Fetch them as branches, or import a mirror: git -C {shlex.quote(str(repository.path))} fetch "
+                f"{owners[0]} 'refs/heads/{prefix}/*:refs/heads/{prefix}/*'",
+            )
+    return found
 
 
 def read_history(repository: GitRepository, tips: Collection[str]) -> History:

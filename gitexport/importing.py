@@ -22,7 +22,7 @@ from cas.errors import (
 )
 from cas.manifest import MANIFEST_FORMAT, ImportedManifest, ManifestRow
 from gitexport import lease
-from gitexport.branchwalk import path_trees, read_history, read_objects
+from gitexport.branchwalk import branches_below, path_trees, read_history, read_objects
 from gitexport.oldruns import (
     OldBranch,
     OldRun,
@@ -115,7 +115,7 @@ def import_repository(
     Raises:
         GitCommandFailedError: git is missing or failed, or there is no repository.
         ConflictError: The repository uses another object format.
-        InvalidInputError: A branch that was named does not exist or has another form.
+        InvalidInputError: A branch that was named does not exist or has another form, or only a remote has any.
         LeaseHeldError: An exporter is at work.
         StorageError: A disk refused.
     """
@@ -191,10 +191,7 @@ class _Import:
 
     def _tips(self, branches: Sequence[str] | None) -> list[tuple[OldBranch, str]]:
         prefix = self._store.config.branch_prefix
-        found = {
-            name.removeprefix("refs/heads/"): value.oid
-            for name, value in self._git.list_refs([f"refs/heads/{prefix}"]).items()
-        }
+        found = branches_below(self._git, prefix)
         if branches is not None:
             for name in branches:
                 if name not in found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -341,6 +342,17 @@ def test_commit_with_a_time_that_is_no_date_is_taken_with_a_remark(old, store, s
     (listed,) = store.list_artifacts("wf")
     assert (listed["commit_sha"], listed["commit_timestamp"][:19]) == (commit, shown)
     assert store.verify().ok
+
+
+def test_ordinary_clone_whose_runs_only_the_remote_has_is_told_with_a_way_out(old, store, tmp_path):
+    old.run("t1", "a")
+    clone = tmp_path / "a clone"
+    run_git(tmp_path, "clone", "--quiet", old.path, clone)
+    with pytest.raises(InvalidInputError, match="1 are only known of a remote") as caught:
+        import_repository(store, clone)
+    words = shlex.split(caught.value.hint.partition("mirror: git ")[2])
+    run_git(tmp_path, *words, "--quiet")
+    assert import_repository(store, clone).commits == 1
 
 
 def test_branch_whose_history_a_shallow_clone_cuts_off_stays_out_until_it_is_whole(old, store, tmp_path):
