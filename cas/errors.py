@@ -133,7 +133,7 @@ class InvalidNameError(InvalidInputError):
 
 
 class InvalidFileError(InvalidInputError):
-    """An input file is missing, unreadable, not a regular file, too large, or changed while it was read."""
+    """An input file is missing, unreadable, not a regular file, too large, changed while read, or cannot be scanned."""
 
     kind = "invalid_file"
 

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from cas import blobs, catalog, names, outbox, records, tombstones
-from cas.errors import IntegrityError, InvalidInputError, NotFoundError
+from cas.errors import IntegrityError, InvalidFileError, InvalidInputError, NotFoundError
 from cas.manifest import RunManifest
 from cas.rescan import iter_manifests, run_record, scan_blob, texts_of
 from cas.tombstones import Tombstone
@@ -74,6 +74,7 @@ def purge(
     Raises:
         InvalidInputError: The target has neither form.
         NotFoundError: The store holds no such content.
+        InvalidFileError: A configured pattern takes too long in a file, so that its fingerprints are not known.
         StorageError: The disk refused; nothing was changed.
     """
     if not (_FINGERPRINT.fullmatch(target) or _DIGEST.fullmatch(target)):
@@ -211,7 +212,7 @@ class _Search:
         if key not in self._judged:
             with self._environment.read() as transaction:
                 blob = blobs.find(transaction, digest)
-            found = _findings_of(self._environment, self._scanner, blob, [name])
+            found = _findings_of(self._environment, self._scanner, blob, [name], must_scan=True)
             self._judged[key] = self._fingerprint in found
         return self._judged[key]
 
@@ -228,7 +229,12 @@ def _marks_of(findings: Sequence[Finding], waivers: Sequence[Waiver]) -> list[tu
 
 
 def _findings_of(
-    environment: Environment, scanner: SecretScanner, blob: Blob | None, file_names: Iterable[str]
+    environment: Environment,
+    scanner: SecretScanner,
+    blob: Blob | None,
+    file_names: Iterable[str],
+    *,
+    must_scan: bool = False,
 ) -> dict[object, Record]:
     """Return rule and fingerprint of what a blob holds, waived or not; nothing for bytes that cannot be read."""
     found: dict[object, Record] = {}
@@ -236,6 +242,10 @@ def _findings_of(
         try:
             findings, waivers = scan_blob(environment, scanner, blob, name) if blob is not None else ([], [])
         except IntegrityError:
+            continue
+        except InvalidFileError:  # a configured pattern takes too long: what it would find is not known
+            if must_scan:
+                raise
             continue
         for rule, fingerprint in _marks_of(findings, waivers):
             found[fingerprint] = {"rule": rule, "fingerprint": fingerprint}

@@ -10,7 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from cas import blobs, catalog, marks, outbox, records, tombstones
-from cas.errors import IntegrityError
+from cas.errors import IntegrityError, InvalidFileError
 from cas.intake import LARGE_FILE_BYTES, scan_mark
 from cas.lmdbenv import Table
 from cas.manifest import ImportedManifest, RunManifest
@@ -161,6 +161,7 @@ def scan_blob(
 
     Raises:
         IntegrityError: Its bytes are damaged.
+        InvalidFileError: A configured pattern takes too long in it.
     """
     content = blobs.iter_content(environment, blob)
     if blob.size_bytes <= LARGE_FILE_BYTES:
@@ -191,7 +192,7 @@ class _Rescan:
             self._report.unreadable.append(f"manifest {sequence}")
             return
         self._report.run_count += 1
-        found = self._scan_texts(loaded)
+        found = self._scan_texts(sequence, loaded)
         if isinstance(loaded, RunManifest):
             with self._environment.read() as transaction:
                 given_up = marks.is_collected(transaction, sequence)
@@ -209,11 +210,15 @@ class _Rescan:
         for item in found:
             item.runs.append(record)
 
-    def _scan_texts(self, loaded: Manifest) -> list[Located]:
+    def _scan_texts(self, sequence: int, loaded: Manifest) -> list[Located]:
         """Scan what the manifest itself carries: IDs, names, metadata, messages."""
         found: list[Located] = []
         for name, data in texts_of(loaded):
-            findings, waivers = self._scanner.scan_waived(data, name)
+            try:
+                findings, waivers = self._scanner.scan_waived(data, name)
+            except InvalidFileError:  # a configured pattern that takes too long
+                self._report.unreadable.append(f"{name} of manifest {sequence}")
+                continue
             self._report.waived_count += len(waivers)
             found += [Located(finding, None) for finding in findings]
         self._report.located += found
@@ -244,7 +249,7 @@ class _Rescan:
     def _scan_unknown(self, blob: Blob, mark: bytes, name: str) -> list[Located]:
         try:
             findings, waivers = scan_blob(self._environment, self._scanner, blob, name)
-        except IntegrityError:
+        except (IntegrityError, InvalidFileError):
             self._report.unreadable.append(blob.digest.hex())
             self._remember(blob.digest, mark)
             return []

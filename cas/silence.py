@@ -10,7 +10,13 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
-from cas.errors import ArtifactStoreError, InvalidInputError, NotFoundError, SecretDetectedError
+from cas.errors import (
+    ArtifactStoreError,
+    InvalidFileError,
+    InvalidInputError,
+    NotFoundError,
+    SecretDetectedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,19 +57,25 @@ def silent(
     return call
 
 
-def refusal(scanner: SecretScanner | None, error: ArtifactStoreError) -> SecretDetectedError | None:
+def refusal(scanner: SecretScanner | None, error: ArtifactStoreError) -> ArtifactStoreError | None:
     """Return what to raise in place of an error that would tell of a credential, or None when it may be raised.
 
     Args:
         scanner: The scanner; None when scanning is off, and then only what the gate itself raised counts.
         error: The error; one of the gate is given back.
+
+    Returns:
+        The gate's error; that of a configured pattern which takes too long in the text, as then nobody knows.
     """
     if isinstance(error, SecretDetectedError):
         return error
     if scanner is None:
         return None
     text = "\n".join(map(str, (*error.args, error.message, error.subject, error.hint)))
-    findings = scanner.scan(text.encode(errors="replace"), ERROR_NAME)
+    try:
+        findings = scanner.scan(text.encode(errors="replace"), ERROR_NAME)
+    except InvalidFileError as unknown:
+        return unknown
     return SecretDetectedError(findings) if findings else None
 
 
@@ -71,9 +83,11 @@ def shown(scanner: SecretScanner | None, text: object) -> str | None:
     """Return a text as the answer to a refused call may repeat it, None for one that holds a credential."""
     if not isinstance(text, str):
         return None
-    if scanner is not None and scanner.scan(text.encode(errors="replace"), ""):
+    try:
+        found = scanner is not None and scanner.scan(text.encode(errors="replace"), "")
+    except InvalidFileError:  # a configured pattern takes too long: nobody knows
         return None
-    return text
+    return None if found else text
 
 
 def _without_frames(error: ArtifactStoreError) -> ArtifactStoreError:

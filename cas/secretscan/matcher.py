@@ -12,10 +12,20 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cas.secretrules import KIND_RULES, RULES, Rule
+from cas.secretscan.allowance import Allowance, now_ns
 from cas.secretscan.assignments import Assigned, read_assignment
 from cas.secretscan.checks import CHECKS, key_body
 from cas.secretscan.encodings import Decoded, WrappedAnchor, decode_base64, wide_texts, wrapped_anchors
-from cas.secretscan.engine import GUARD_REACH_BYTES, WIDE_INDEX, Anchor, Engine, Fixed, Guarded
+from cas.secretscan.engine import (
+    CELL_BYTES,
+    GUARD_REACH_BYTES,
+    WIDE_INDEX,
+    WINDOW_BYTES,
+    Anchor,
+    Engine,
+    Fixed,
+    Guarded,
+)
 from cas.secretscan.findings import fingerprint
 from cas.secretscan.tables import read_insert, read_table
 from cas.secretscan.tree import beginnings, byte_class, members, parse
@@ -32,7 +42,6 @@ AHEAD_BYTES: Final = 5120
 # What a block must carry on either side of the part that it answers for. UTF-16 doubles the window, and a
 # text found by its middle reaches back.
 OVERLAP_BYTES: Final = 16 * 1024
-CELL_BYTES: Final = 512
 _EDGE_BYTES: Final = 2048
 _GUARD_BACK_BYTES: Final = 64
 _BEGINNING_BYTES: Final = 20
@@ -119,7 +128,9 @@ class Matcher:
             self.anchors.append(pattern.anchor(CELL_BYTES))
             self._targets.append(pattern)
 
-    def search(self, block: Block, engine: Engine, place: str, depth: int = 0) -> list[Hit]:
+    def search(
+        self, block: Block, engine: Engine, place: str, depth: int = 0, allowance: Allowance | None = None
+    ) -> list[Hit]:
         """Return the hits whose value begins in the core of ``block``, with offsets in the file.
 
         Args:
@@ -127,13 +138,19 @@ class Matcher:
             engine: Engine over ``self.anchors``.
             place: ``code``, ``config`` or ``text``.
             depth: How many encodings have been undone.
+            allowance: What a user's patterns have left; None gives them that of the block.
+
+        Raises:
+            PatternTooSlowError: One of them takes more than that.
         """
+        if allowance is None:
+            allowance = Allowance(len(block.data))
         found: set[Hit] = set()
         cells: set[tuple[int, int]] = set()
         first, last = block.core_start - OVERLAP_BYTES // 2, block.core_end + _EDGE_BYTES
         for index, at in engine.candidates(block.data):
             if index == WIDE_INDEX:
-                found.update(self._search_wide(block, engine, place, depth))
+                found.update(self._search_wide(block, engine, place, depth, allowance))
                 continue
             if not first <= at <= last:
                 continue
@@ -141,20 +158,24 @@ class Matcher:
             if isinstance(target, _Prepared):
                 found.update(_judge(target, block.data, at, place))
             elif isinstance(target, WrappedAnchor):
-                found.update(self._search_wrapped(target, block, at, engine, place, depth))
+                found.update(self._search_wrapped(target, block, at, engine, place, depth, allowance))
             else:
                 cells.update((index, cell) for cell in _cells(block, at))
         for index, cell in cells:
             target = self._targets[index]
             if not isinstance(target, _Prepared | WrappedAnchor):
+                started_ns = now_ns()
                 found.update(_match_cell(target, block.data, cell))
+                allowance.spend(target.rule, started_ns)
         return [
             hit._replace(start=hit.start + block.base, end=hit.end + block.base)
             for hit in found
             if block.core_start <= hit.start < block.core_end
         ]
 
-    def _search_wide(self, block: Block, engine: Engine, place: str, depth: int) -> Iterator[Hit]:
+    def _search_wide(
+        self, block: Block, engine: Engine, place: str, depth: int, allowance: Allowance
+    ) -> Iterator[Hit]:
         if depth >= _MAX_DEPTH:
             return
         for decoded in wide_texts(block.data):
@@ -162,11 +183,18 @@ class Matcher:
             base = (block.base + decoded.start) // 2
             lead = base % (2 * CELL_BYTES)
             inner = Block(bytes(lead) + decoded.text, base - lead, lead, lead + len(decoded.text))
-            for hit in self.search(inner, engine, place, depth + 1):
+            for hit in self.search(inner, engine, place, depth + 1, allowance):
                 yield _moved(hit, decoded, base)._replace(wide=True)
 
     def _search_wrapped(
-        self, target: WrappedAnchor, block: Block, at: int, engine: Engine, place: str, depth: int
+        self,
+        target: WrappedAnchor,
+        block: Block,
+        at: int,
+        engine: Engine,
+        place: str,
+        depth: int,
+        allowance: Allowance,
     ) -> Iterator[Hit]:
         if depth >= _MAX_DEPTH:
             return
@@ -175,7 +203,8 @@ class Matcher:
         if decoded is None:
             return
         inner = Block(decoded.text, 0, 0, len(decoded.text))
-        for hit in self.search(inner, engine, "text" if place == "code" else place, depth + 1):
+        inner_place = "text" if place == "code" else place
+        for hit in self.search(inner, engine, inner_place, depth + 1, allowance):
             moved = _moved(hit, decoded, 0)
             mark = inline_mark(text, moved.start, hit.rule)
             yield moved._replace(start=moved.start + low, end=moved.end + low, mark=mark, wide=False)
@@ -291,7 +320,7 @@ def _match_cell(pattern: UserPattern, data: bytes, cell: int) -> Iterator[Hit]:
     low = max(0, cell - BACK_BYTES)
     text = data[low : cell + CELL_BYTES + AHEAD_BYTES]
     start, stop = max(cell, 0) - low, cell + CELL_BYTES - low
-    for match in pattern.compiled.finditer(text, start, stop + CELL_BYTES):
+    for match in pattern.compiled.finditer(text, start, cell + WINDOW_BYTES - low):
         if match.start() >= stop:
             return
         # A branch without the group may have matched, and its text is forbidden all the same.

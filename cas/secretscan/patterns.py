@@ -8,6 +8,7 @@ rules.
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -40,12 +41,14 @@ class UserPattern(NamedTuple):
     """One accepted pattern.
 
     Attributes:
+        pattern: As it was configured.
         rule: Id of the rule: ``user-`` and eight hexadecimal characters of the pattern's digest.
         description: What a finding says; it does not repeat the pattern.
         compiled: The pattern, ready to run.
         node: Its tree.
     """
 
+    pattern: str
     rule: str
     description: str
     compiled: re.Pattern[bytes]
@@ -72,30 +75,38 @@ def validate_patterns(patterns: Many[str]) -> None:
 
 def compile_patterns(patterns: Many[str]) -> tuple[UserPattern, ...]:
     """Return the patterns ready to run; see ``validate_patterns`` for what is refused."""
-    return tuple(_compile(pattern, index) for index, pattern in enumerate(patterns))
+    accepted: list[UserPattern] = []
+    for index, pattern in enumerate(patterns):
+        if len(pattern) > MAX_PATTERN_CHARS:
+            raise _refused(pattern, index, f"longer than {MAX_PATTERN_CHARS} characters")
+        made = _compile(pattern)
+        if isinstance(made, str):
+            raise _refused(pattern, index, made)
+        accepted.append(made)
+    return tuple(accepted)
 
 
-def _compile(pattern: str, index: int) -> UserPattern:
-    if len(pattern) > MAX_PATTERN_CHARS:
-        raise _refused(pattern, index, f"longer than {MAX_PATTERN_CHARS} characters")
+@functools.lru_cache(
+    maxsize=256
+)  # the configuration asks, and then each scanner; the search takes up to a second
+def _compile(pattern: str) -> UserPattern | str:
+    """Return a pattern ready to run, or why it is refused."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             compiled = re.compile(pattern.encode(), re.MULTILINE)
             node = parse(pattern.encode())
     except (re.error, OverflowError, RecursionError, ValueError, Warning) as error:
-        raise _refused(pattern, index, f"not a valid regular expression: {error}") from error
+        return f"not a valid regular expression: {error}"
     if not pattern.isascii() and _has_wide_class(pattern):
-        raise _refused(
-            pattern, index, "a set in brackets holds a character outside ASCII; write alternatives instead"
-        )
+        return "a set in brackets holds a character outside ASCII; write alternatives instead"
     if can_be_empty(node):
-        raise _refused(pattern, index, "it matches the empty text")
+        return "it matches the empty text"
     reason = runaway_reason(node)
     if reason:
-        raise _refused(pattern, index, f"it can run away: {reason}")
+        return f"it can run away: {reason}"
     digest = digest_bytes(pattern.encode()).hex()[:_ID_CHARS]
-    return UserPattern(f"user-{digest}", "text that a configured pattern forbids", compiled, node)
+    return UserPattern(pattern, f"user-{digest}", "text that a configured pattern forbids", compiled, node)
 
 
 def _refused(pattern: str, index: int, reason: str) -> ConfigError:

@@ -17,12 +17,13 @@ import msgspec
 
 from cas.config import ArtifactStoreConfig
 from cas.digest import digest_bytes
-from cas.errors import ConfigError, StateError
+from cas.errors import ConfigError, InvalidFileError, StateError
 from cas.secretrules import KIND_RULES, RULES, TABLE_VERSION
 from cas.secretrules import vocabulary as known
-from cas.secretscan.engine import Engine, build
+from cas.secretscan.allowance import PatternTooSlowError
+from cas.secretscan.engine import CELL_BYTES, Engine, build
 from cas.secretscan.findings import Finding, Waiver
-from cas.secretscan.matcher import CELL_BYTES, OVERLAP_BYTES, Block, Hit, Matcher, without_overlaps
+from cas.secretscan.matcher import OVERLAP_BYTES, Block, Hit, Matcher, without_overlaps
 from cas.secretscan.patterns import compile_patterns
 from cas.secretscan.waivers import Baseline, read_baseline
 
@@ -88,14 +89,14 @@ class SecretScanner:
     ) -> None:
         settings = config or ArtifactStoreConfig()
         self._patterns = tuple(settings.secret_patterns or ())
-        user_patterns = compile_patterns(self._patterns)
-        self._matcher = Matcher(user_patterns)
+        self._user_patterns = compile_patterns(self._patterns)
+        self._matcher = Matcher(self._user_patterns)
         off, by_path = read_ignored(settings.secret_ignore or ())
         self._disabled = off if disabled_rules is None else frozenset(disabled_rules)
         self._path_rules = {
             glob: frozenset(rules) for glob, rules in (by_path if path_rules is None else path_rules).items()
         }
-        there_are = rule_ids() | {pattern.rule for pattern in user_patterns}
+        there_are = rule_ids() | {pattern.rule for pattern in self._user_patterns}
         for rule in self._disabled.union(*self._path_rules.values()) - there_are - {_ALL_RULES}:
             near = difflib.get_close_matches(rule, sorted(there_are), 3)
             raise ConfigError(
@@ -141,6 +142,9 @@ class SecretScanner:
         Args:
             data: Contents of one artifact, or any text; only read, and not kept.
             name: Name for the findings; its ending tells source code and settings from other text.
+
+        Raises:
+            InvalidFileError: A configured pattern took too long in it (``pattern_too_slow``).
         """
         return self.scan_waived(data, name)[0]
 
@@ -177,9 +181,29 @@ class SecretScanner:
         self._engine(_COMPILE_AFTER_BYTES)
 
     def search(self, block: Block, name: str) -> list[Hit]:
-        """Return the hits in the core of one block; used by ``StreamScanner``."""
-        hits = self._matcher.search(block, self._engine(len(block.data)), place_of(name))
-        return [hit for hit in hits if hit.rule not in self._disabled]
+        """Return the hits in the core of one block; used by ``StreamScanner``.
+
+        Raises:
+            InvalidFileError: A configured pattern took too long, so that nothing can be said of the file.
+        """
+        engine = self._engine(len(block.data))
+        try:
+            hits = self._matcher.search(block, engine, place_of(name))
+        except PatternTooSlowError as error:
+            rule = error.rule
+        else:
+            return [hit for hit in hits if hit.rule not in self._disabled]
+        raise self._too_slow(rule, name)
+
+    def _too_slow(self, rule: str, name: str) -> InvalidFileError:
+        pattern = next(item.pattern for item in self._user_patterns if item.rule == rule)
+        shown = self.shown_name(name)
+        return InvalidFileError(
+            f"file {shown!r} cannot be scanned: the configured pattern {pattern!r} takes too long in it",
+            subject=shown,
+            kind="pattern_too_slow",
+            hint="Begin the pattern in secret_patterns with fixed text, or bound its repeats, as in {0,40}.",
+        )
 
     def shown_name(self, name: str) -> str:
         """Return a name as findings may tell it: not one that holds a credential itself."""

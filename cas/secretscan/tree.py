@@ -99,11 +99,30 @@ def _node(op: str, argument: Any, flags: int) -> Node:  # noqa: ANN401, C901, PL
         case "ATOMIC_GROUP":
             return _sequence(argument, flags)
         case "ASSERT" | "ASSERT_NOT":
-            return Look(_sequence(argument[1], flags))
+            inner = _sequence(argument[1], flags)
+            return Look(inner if argument[0] > 0 else _any_bytes(inner))
         case "AT":
             return Look(Sequence(()))
-        case _:  # GROUPREF, GROUPREF_EXISTS, and whatever a later Python adds
+        case "GROUPREF_EXISTS":
+            _, there, absent = argument
+            return Choice((_sequence(there, flags), _sequence(absent or (), flags)))
+        case _:  # GROUPREF, and whatever a later Python adds
             return Unknown()
+
+
+def _any_bytes(node: Node) -> Node:
+    """Return a tree of the same form that says nothing of the text: a look behind sees other text than what follows."""
+    match node:
+        case Bytes():
+            return Bytes(ALL_BYTES)
+        case Sequence(parts):
+            return Sequence(tuple(map(_any_bytes, parts)))
+        case Choice(branches):
+            return Choice(tuple(map(_any_bytes, branches)))
+        case Repeat(body, least, most):
+            return Repeat(_any_bytes(body), least, most)
+        case Look() | Unknown():
+            return node
 
 
 def _literal(byte: int, flags: int) -> int:

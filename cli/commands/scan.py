@@ -147,7 +147,9 @@ def _show_located(output: Output, report: RescanReport) -> None:
             named = ", ".join(cast("list[str]", run["tags"]))
             output.line(f"  {run['branch']} {str(run['commit_sha'])[:12]} {named} ({run['export_state']})")
     for what in report.unreadable:
-        output.warn(f"{what} could not be read, so it was not scanned; `cas verify` tells more")
+        output.warn(
+            f"{what} could not be read or took too long, so it was not scanned; `cas verify` tells more"
+        )
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
