@@ -6,7 +6,6 @@ file is scanned, digested and compressed when it is added, so that the commit it
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from typing import IO, TYPE_CHECKING, Final, Self
@@ -19,7 +18,9 @@ from cas.names import ClaimedNames
 from cas.silence import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
     from types import TracebackType
 
     from cas.config import ArtifactStoreConfig
@@ -88,9 +89,9 @@ class ArtifactWriter:
         """
         self._add(name, bytes(data))
 
-    @contextlib.contextmanager
-    def open_file(self, name: str) -> Generator[IO[bytes]]:
-        """Yield a binary file to write; it is taken in when the block ends well.
+    @silent
+    def open_file(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Return a context manager that yields a binary file to write; it is taken in when the block ends well.
 
         Up to 16 MiB are held in memory, more goes to an unnamed file in the store's folder.
 
@@ -102,15 +103,7 @@ class ArtifactWriter:
             StorageError: The disk refused a part of a large file.
         """
         self._check_new(name)
-        spool: Spool = tempfile.SpooledTemporaryFile(LARGE_FILE_BYTES, dir=str(self._environment.directory))  # noqa: SIM115
-        try:
-            yield spool
-            with mapped_errors(self._environment.directory):
-                spool.flush()
-            self._add_spool(name, spool)
-        except BaseException:
-            spool.close()
-            raise
+        return _Writing(self, lambda spool: self._add(name, spool), self._environment.directory)
 
     @silent
     def commit(self, metadata: Mapping[str, object] | None = None) -> Record:
@@ -158,10 +151,6 @@ class ArtifactWriter:
         if len(self._taken) >= self._max_files:
             raise InvalidFileError(f"a run may have {self._max_files} files", hint="Raise max_files.")
 
-    @silent
-    def _add_spool(self, name: str, spool: Spool) -> None:
-        self._add(name, spool)
-
     def _add(self, name: str, source: Content | Spool) -> None:
         self._check_new(name)
         blob = self._take(name, source)
@@ -207,3 +196,34 @@ class ArtifactWriter:
             if isinstance(source, tempfile.SpooledTemporaryFile):
                 source.close()
         self._sources.clear()
+
+
+class _Writing:
+    """A file that is being written; its name is known to the function that takes it in, and to no frame."""
+
+    def __init__(self, writer: ArtifactWriter, take_in: Callable[[Spool], None], directory: Path) -> None:
+        self.secret_scanner = writer.secret_scanner
+        self._take_in = take_in
+        self._directory = directory
+        self._spool: Spool = tempfile.SpooledTemporaryFile(LARGE_FILE_BYTES, dir=str(directory))  # noqa: SIM115
+
+    def __enter__(self) -> IO[bytes]:
+        return self._spool
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._spool.close()
+            return
+        self._finish()
+
+    @silent
+    def _finish(self) -> None:
+        try:
+            with mapped_errors(self._directory):
+                self._spool.flush()
+            self._take_in(self._spool)
+        except BaseException:
+            self._spool.close()
+            raise

@@ -25,18 +25,12 @@ if TYPE_CHECKING:
     from cas.meta import StoreMeta
     from cas.records import Record
     from cas.retention import RetentionPolicy
-    from cas.secretscan import SecretScanner
 
 
 class StoreKeeper(StoreReader):
     """What is done to an open store to keep it; thread-safe."""
 
     meta: StoreMeta
-
-    @functools.cached_property
-    def _scanner(self) -> SecretScanner | None:
-        """The scanner, made when it is first needed (60 ms): who reads or exports needs none."""
-        return intake.build_scanner(self.config)
 
     @functools.cached_property
     def _gate(self) -> intake.Gate:
@@ -155,6 +149,7 @@ class StoreKeeper(StoreReader):
             chosen = query.select(transaction, selection)
             return guard, retention.plan(transaction, guard, policy, chosen, self.now_us())
 
+    @silent
     def undelete(self, ref: str) -> Record:
         """Bring back a forgotten run, ids and all; durable on return.
 
@@ -183,6 +178,7 @@ class StoreKeeper(StoreReader):
                 for sequence in numbers[::-1][: max(limit, 0)]
             ]
 
+    @silent
     def gc(
         self,
         *,
@@ -231,6 +227,7 @@ class StoreKeeper(StoreReader):
         runs = {} if policy is None else {"runs": [decision.as_dict() for decision in decisions]}
         return {**done.as_dict(), **runs}
 
+    @silent
     def heal(
         self,
         sources: Sequence[Callable[[Wanted], Iterable[bytes] | None]] = (),
@@ -259,6 +256,7 @@ class StoreKeeper(StoreReader):
         done.repaired = mended.written + mended.removed
         return done
 
+    @silent
     def backup(
         self,
         directory: str | os.PathLike[str],
@@ -281,11 +279,6 @@ class StoreKeeper(StoreReader):
         """
         verify = functools.partial(check.verify, progress=progress)
         return backup.back_up(self.environment, Path(directory), verify)
-
-    @property
-    def secret_scanner(self) -> SecretScanner | None:
-        """The scanner of the secret gate, None when scanning is off."""
-        return self._scanner
 
     def _checked_note(self, note: str | None) -> str | None:
         """Return a note that may be stored; it passes the secret gate like all text.

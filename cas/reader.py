@@ -6,6 +6,7 @@ A complete `verify` lifts the mark of an earlier failed write, which lies beside
 
 from __future__ import annotations
 
+import functools
 import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -16,6 +17,7 @@ from cas import (
     check,
     checkout,
     diff,
+    intake,
     manifest,
     marks,
     names,
@@ -28,6 +30,7 @@ from cas import (
 from cas.errors import InvalidInputError, NotFoundError, QueryError, StateError
 from cas.manifest import RunManifest
 from cas.ordering import Order
+from cas.silence import silent, silent_iterator
 from cas.stats import collect
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from cas.outbox import Status
     from cas.query import Moment
     from cas.records import Record
+    from cas.secretscan import SecretScanner
 
 _NANOSECONDS_PER_MICROSECOND: Final = 1000
 _MAX_LIST_LIMIT: Final = 1_000_000
@@ -53,6 +57,16 @@ class StoreReader:
     _environment: Environment
     _clock: Callable[[], int]
     _closed: bool
+
+    @functools.cached_property
+    def _scanner(self) -> SecretScanner | None:
+        """The scanner, made when it is first needed (60 ms): who reads or exports needs none."""
+        return intake.build_scanner(self.config)
+
+    @property
+    def secret_scanner(self) -> SecretScanner | None:
+        """The scanner of the secret gate, None when scanning is off."""
+        return self._scanner
 
     @property
     def environment(self) -> Environment:
@@ -68,6 +82,7 @@ class StoreReader:
         if self._closed:
             raise StateError("the store is closed", hint="Open a new ArtifactStore.")
 
+    @silent
     def list_artifacts(  # noqa: PLR0913  each narrows or orders the list, and all but two are keywords
         self,
         workflow_id: str | None = None,
@@ -131,6 +146,7 @@ class StoreReader:
         with self.environment.read() as transaction:
             return ordering.list_runs(transaction, selection, order, offset=offset, limit=limit)
 
+    @silent
     def get_artifact_by_correlation_id(
         self, correlation_id: str, *, revision: int | None = None
     ) -> Record | None:
@@ -159,6 +175,7 @@ class StoreReader:
                 return catalog.find_revision(transaction, correlation_id, revision)
             return query.newest_revision(transaction, correlation_id)
 
+    @silent
     def show(self, ref: str) -> Record:
         """Return the record of what a word points at: a run, or a rollback's step of history.
 
@@ -176,6 +193,7 @@ class StoreReader:
                 return records.run_record(transaction, sequence)
             return records.history_record(transaction, sequence)
 
+    @silent
     def list_files(self, ref: str) -> list[Record]:
         """Return name, size, digest and git oid of each file of a run; for a rollback, of the run it went back to.
 
@@ -204,6 +222,7 @@ class StoreReader:
                 )
             return records.load_run(transaction, source)[0]
 
+    @silent
     def read_file(self, ref: str, name: str) -> bytes:
         """Return one file's content, checked against its digest; it is held in memory whole.
 
@@ -217,6 +236,7 @@ class StoreReader:
         """
         return b"".join(self.iter_file(ref, name))
 
+    @silent_iterator
     def iter_file(self, ref: str, name: str) -> Iterator[bytes]:
         """Yield one file's content in chunks; it counts only once the iterator ended without an error.
 
@@ -240,6 +260,7 @@ class StoreReader:
             f"{run.correlation_id} has no file {name!r}", subject=name, hint=f"It has {known}."
         )
 
+    @silent
     def checkout(
         self,
         ref: str,
@@ -280,6 +301,7 @@ class StoreReader:
             progress=progress,
         )
 
+    @silent
     def diff(self, left: str, right: str) -> Record:
         """Return what differs between two runs, as JSON-able data of bounded size.
 
@@ -297,6 +319,7 @@ class StoreReader:
         """
         return diff.diff_runs(self.environment, self._run(left), self._run(right))
 
+    @silent
     def history(self, branch: str, limit: int = 50) -> list[Record]:
         """Return the commits and rollbacks of a branch, newest first; forgotten ones are left out.
 
@@ -318,6 +341,7 @@ class StoreReader:
             )
         return found
 
+    @silent
     def export_status(self, correlation_id: str, *, revision: int | None = None) -> Record:
         """Return how far a run's export is: ``export_state, pushed, exported_at, pushed_at, attempts, reason``.
 
@@ -333,6 +357,7 @@ class StoreReader:
         with self.environment.read() as transaction:
             return outbox.status(transaction, sequence)
 
+    @silent
     def wait_for_export(
         self,
         correlation_id: str,

@@ -6,6 +6,7 @@ bytes that needed no waiver. Nothing else is written. What cannot be read is rep
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from cas.errors import IntegrityError, InvalidFileError
 from cas.intake import LARGE_FILE_BYTES, scan_mark
 from cas.lmdbenv import Table
 from cas.manifest import ImportedManifest, RunManifest
+from cas.objects import parse_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -295,16 +297,26 @@ def texts_of(loaded: Manifest) -> Iterator[tuple[str, bytes]]:
     if not isinstance(loaded, RunManifest):
         yield "reason", "\n".join(filter(None, (loaded.branch, loaded.tag, loaded.reason))).encode()
         return
-    ids = (loaded.workflow_id, loaded.task_id, loaded.correlation_id, loaded.prompt_hash)
+    ids = [loaded.workflow_id, loaded.task_id, loaded.correlation_id, loaded.prompt_hash]
+    if isinstance(loaded, ImportedManifest):
+        tags = (name for name, _ in loaded.tag_objects)
+        ids += [loaded.branch, loaded.author_name, loaded.author_email, *tags]
     yield "metadata", loaded.metadata
-    yield "ids", "\n".join(filter(None, ids)).encode()
+    yield "ids", "\n".join(filter(None, ids)).encode("utf-8", "surrogateescape")
     yield "file names", "\n".join(entry.name for entry in loaded.files).encode()
     if isinstance(loaded, ImportedManifest):
         yield "metadata.json", loaded.metadata_file
+        yield "names in trees", b"\n".join(_names_in(loaded))
         yield (
             "message",
             b"\n".join(_message(data) for data in (loaded.commit, *dict(loaded.tag_objects).values())),
         )
+
+
+def _names_in(loaded: ImportedManifest) -> Iterator[bytes]:
+    for tree in loaded.trees:
+        with contextlib.suppress(IntegrityError):  # `cas verify` names it
+            yield from (entry.name for entry in parse_tree(tree, loaded.object_format))
 
 
 def _message(data: bytes) -> bytes:

@@ -1,13 +1,15 @@
 """Errors that tell nothing of a credential, neither in their text nor in the locals of a traceback's frames.
 
-Invariant: a call that is decorated raises no error whose text the secret gate would refuse; an error about what was
-handed in leaves it without the frames below, whose locals hold that. Nothing is stored or logged here, and nothing is
-scanned when a call succeeds.
+Invariant: a call that is decorated raises no error whose text the secret gate would refuse. One about what was handed
+in leaves it without the frames below; any other keeps them, for whoever looks for its cause, and their locals are gone.
+Nothing is stored or logged here, and nothing is scanned when a call succeeds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import traceback
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from cas.errors import (
@@ -19,11 +21,12 @@ from cas.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Iterator
 
     from cas.secretscan import SecretScanner
 
 ERROR_NAME: Final = "the text of an error"
+_OWN_PACKAGES: Final = frozenset({"cas", "gitexport"})
 
 
 class _Scanning(Protocol):
@@ -47,12 +50,35 @@ def silent(
     def call(self: _Owner, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         try:
             return method(self, *args, **kwargs)
-        except ArtifactStoreError as error:
-            told = refusal(self.secret_scanner, error) or error
-            if not isinstance(told, InvalidInputError | NotFoundError | SecretDetectedError):
-                raise
+        except BaseException as error:  # noqa: BLE001  raised again below
+            told = _quieted(self.secret_scanner, error)
         del args, kwargs  # who prints the locals of a traceback finds no content in ours
-        raise _without_frames(told)
+        raise told
+
+    return call
+
+
+_Item = TypeVar("_Item")
+
+
+def silent_iterator(
+    method: Callable[Concatenate[_Owner, _Arguments], Iterator[_Item]],
+) -> Callable[Concatenate[_Owner, _Arguments], Generator[_Item]]:
+    """Let the errors of a method that yields tell nothing of a credential among its arguments."""
+
+    @functools.wraps(method)
+    def call(self: _Owner, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Generator[_Item]:
+        items = method(self, *args, **kwargs)
+        del args, kwargs
+        try:
+            yield from items
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  raised again below
+            told = _quieted(self.secret_scanner, error)
+        else:
+            return
+        raise told
 
     return call
 
@@ -88,6 +114,30 @@ def shown(scanner: SecretScanner | None, text: object) -> str | None:
     except InvalidFileError:  # a configured pattern takes too long: nobody knows
         return None
     return None if found else text
+
+
+def _quieted(scanner: SecretScanner | None, error: BaseException) -> BaseException:
+    """Return what to raise in place of an error, with nothing of the arguments in its text and frames."""
+    if isinstance(error, ArtifactStoreError):
+        told = refusal(scanner, error) or error
+        if isinstance(told, InvalidInputError | NotFoundError | SecretDetectedError):
+            return _without_frames(told)
+    seen: list[BaseException] = []
+    chain: list[BaseException | None] = [error]
+    while chain:
+        each = chain.pop()
+        if each is None or any(each is other for other in seen):
+            continue
+        seen.append(each)
+        chain += (each.__cause__, each.__context__)
+        for frame, _ in traceback.walk_tb(each.__traceback__):
+            # Frames of a callback are the caller's own.
+            if str(frame.f_globals.get("__name__")).partition(".")[0] in _OWN_PACKAGES:
+                with contextlib.suppress(
+                    RuntimeError
+                ):  # the decorated call itself, or another thread's: still running
+                    frame.clear()
+    return error
 
 
 def _without_frames(error: ArtifactStoreError) -> ArtifactStoreError:

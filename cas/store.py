@@ -203,6 +203,7 @@ class ArtifactStore(BranchReverter):
         sources = intake.named_sources(files, self.config.max_files)
         return self._apply(lambda: [self._prepare(ids, encoded, sources, progress)])[0]
 
+    @silent
     def commit_many(self, runs: Sequence[RunArguments]) -> list[Record]:
         """Store many runs in one transaction, so that they share one flush; each run is stored whole or not at all.
 
@@ -394,6 +395,7 @@ class ArtifactStore(BranchReverter):
         """
         return rescan.scan_all(self.environment, self._any_scanner(), fresh=fresh, progress=progress)
 
+    @silent
     def purge(
         self,
         target: str,

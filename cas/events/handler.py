@@ -24,7 +24,7 @@ from cas.errors import (
 from cas.events.event import Channels, Event, EventType, new_event
 from cas.lmdbenv import hold_alone, mapped_errors
 from cas.manifest import RunManifest
-from cas.silence import refusal, shown
+from cas.silence import refusal, shown, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cas.events.bus import EventBus
     from cas.lmdbenv import ReadTransaction
     from cas.records import Record
+    from cas.secretscan import SecretScanner
     from cas.store import ArtifactStore
 
 # Conditions of a disk that may pass by themselves; an I/O error does not: the store asks for a verify after one.
@@ -84,6 +85,11 @@ class ArtifactEventHandler:
         self._lock = threading.Lock()
         self.counts: dict[str, int] = {}
 
+    @property
+    def secret_scanner(self) -> SecretScanner | None:
+        """The scanner of the store's secret gate, None when scanning is off."""
+        return self._store.secret_scanner
+
     def start(self) -> None:
         """Subscribe, and begin the feed of pushed runs.
 
@@ -97,6 +103,7 @@ class ArtifactEventHandler:
         """Unsubscribe; an event in work is completed."""
         self._bus.unsubscribe(Channels.TEST_RESULTS, self.handle)
 
+    @silent
     def handle(self, event: Event) -> Event | None:
         """Do what an event asks for, and publish the outcome.
 
@@ -241,7 +248,7 @@ class ArtifactEventHandler:
         return resolved
 
     def _publish_refusal(self, event_type: EventType, event: Event, error: ArtifactStoreError) -> Event:
-        scanner = self._store.secret_scanner
+        scanner = self.secret_scanner
         told = refusal(scanner, error) or error
         data = told.as_dict() | {"retryable": _may_pass(told)}
         ids = (event.correlation_id, event.workflow_id, event.task_id)
@@ -258,7 +265,7 @@ class ArtifactEventHandler:
             correlation_id=event.correlation_id,
             workflow_id=event.workflow_id,
             task_id=event.task_id,
-            data={**data, "cause": event.event_id},
+            data={**data, "cause": shown(self.secret_scanner, event.event_id) or _WITHHELD},
             now_us=self._store.now_us(),
         )
 
