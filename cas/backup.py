@@ -17,6 +17,7 @@ from cas.lmdbenv import (
     DATA_FILE,
     SUSPECT_FILE,
     close_environment,
+    is_store,
     open_environment,
     refuse_network_file_system,
     sync_directory,

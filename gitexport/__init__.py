@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from gitexport.exporter import Exporter
-from gitexport.importing import ImportSummary, import_repository
+from gitexport.importing import import_repository
+from gitexport.importsummary import ImportSummary
 from gitexport.summary import ExportSummary, export_status
 from gitexport.verify import ExportReport, verify_export
 

@@ -21,8 +21,10 @@ from cas.errors import (
     SecretDetectedError,
 )
 from cas.manifest import MANIFEST_FORMAT, ImportedManifest, ManifestRow
+from cas.silence import silent
 from gitexport import lease
 from gitexport.branchwalk import branches_below, path_trees, read_history, read_objects
+from gitexport.importsummary import ImportSummary, Told
 from gitexport.oldruns import (
     OldBranch,
     OldRun,
@@ -32,6 +34,7 @@ from gitexport.oldruns import (
     parse_metadata,
     root_of,
     shown_name,
+    texts_of,
 )
 from gitexport.oldtags import TagBook
 from gitexport.options import git_options
@@ -43,7 +46,6 @@ if TYPE_CHECKING:
     from cas import ArtifactStore
     from cas.intake import Intake
     from cas.lmdbenv import ReadTransaction, WriteTransaction
-    from cas.secretscan import Finding
     from gitexport.oldruns import OldMetadata
     from gitexport.oldtags import OldTag
 
@@ -54,39 +56,7 @@ _HELD_BYTES = 64 * 1024 * 1024  # contents of a group beyond this wait in files
 _TRIES = 3
 
 
-@dataclasses.dataclass(slots=True)
-class ImportSummary:
-    """What an import took over and what it left out.
-
-    Attributes:
-        branches: Branches with commits taken over in this import.
-        commits: Commits taken over.
-        present: Commits that the store had already.
-        files: Files taken over.
-        raw_bytes: Their content, in bytes.
-        refused: One dictionary per branch left out: ``branch, reason``.
-        findings: What the secret gate found: ``branch, name, line, rule``; never the value.
-        remarks: Oddities that were taken as they are: ``branch, commit, remark``.
-        dry_run: True when nothing was written.
-        duration_s: Seconds.
-    """
-
-    branches: int = 0
-    commits: int = 0
-    present: int = 0
-    files: int = 0
-    raw_bytes: int = 0
-    refused: list[dict[str, str]] = dataclasses.field(default_factory=list[dict[str, str]])
-    findings: list[dict[str, object]] = dataclasses.field(default_factory=list[dict[str, object]])
-    remarks: list[dict[str, str]] = dataclasses.field(default_factory=list[dict[str, str]])
-    dry_run: bool = False
-    duration_s: float = 0.0
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the summary as JSON-able data."""
-        return dataclasses.asdict(self)
-
-
+@silent
 def import_repository(
     store: ArtifactStore,
     repository: Path | None = None,
@@ -150,6 +120,7 @@ class _Prepared:
     said: OldMetadata
     metadata_file: bytes
     taken: Intake
+    tag_objects: Mapping[str, bytes]
 
 
 class _Import:
@@ -170,6 +141,7 @@ class _Import:
         self._refuses_secrets = on_secret != "allow"  # noqa: S105  a policy, no password
         self._progress = progress
         self._gate = intake.Gate.build(store.config, intake.build_scanner(store.config), store.object_format)
+        self._told = Told(self.summary, self._gate.scanner)
         self._tags = TagBook(git.list_refs(["refs/tags"], peeled=True))
         self._shown: Mapping[str, str] | None = None
         self._done = self._total = 0
@@ -185,9 +157,9 @@ class _Import:
             try:
                 self._import_branch(branch, chain, history.flaw(chain, branch.folder))
             except _Refused as error:
-                self.summary.refused.append({"branch": branch.name, "reason": str(error)})
+                self._told.refuse(branch.name, str(error))
             except (IntegrityError, InvalidInputError, SecretDetectedError) as error:
-                self.summary.refused.append({"branch": branch.name, "reason": error.message})
+                self._told.refuse(branch.name, error.message)
 
     def _tips(self, branches: Sequence[str] | None) -> list[tuple[OldBranch, str]]:
         prefix = self._store.config.branch_prefix
@@ -203,7 +175,7 @@ class _Import:
         for name, oid in found.items():
             branch = parse_branch(name, prefix)
             if isinstance(branch, str):
-                self.summary.refused.append({"branch": shown_name(name), "reason": branch})
+                self._told.refuse(shown_name(name), branch)
             else:
                 tips.append((branch, oid))
         return tips
@@ -233,7 +205,7 @@ class _Import:
             # More than one transaction: look at everything first, so that a finding at the end keeps out the beginning.
             for group in self._groups(branch, fresh):
                 self._discard(self._prepare_group(branch, group))
-            self.summary.remarks = [item for item in self.summary.remarks if item["branch"] != branch.name]
+            self._told.forget_remarks(branch.name)
         parent = bytes.fromhex(chain[known - 1]) if known else None
         for group in self._groups(branch, fresh):
             self._import_group(branch, group, parent, tip=chain[-1])
@@ -283,6 +255,10 @@ class _Import:
         wanted = {
             oid.hex() for run in group for oid in (*run.files.values(), run.metadata_oid) if oid is not None
         }
+        annotated = {
+            tag.oid.hex() for run in group for tag in self._tags.of(run.commit_oid.hex()) if tag.is_annotated
+        }
+        tag_objects = {oid: data for oid, kind, data in read_objects(self._git, annotated) if kind == "tag"}
         with tempfile.TemporaryDirectory(
             prefix="cas-import-", dir=self._store.environment.directory
         ) as folder:
@@ -290,7 +266,7 @@ class _Import:
             prepared: list[_Prepared] = []
             try:
                 for run in group:
-                    prepared.append(self._prepare(branch, run, contents))  # noqa: PERF401  what there is is discarded
+                    prepared.append(self._prepare(branch, run, contents, tag_objects))  # noqa: PERF401  what there is is discarded
             except BaseException:
                 self._discard(prepared)
                 raise
@@ -328,7 +304,13 @@ class _Import:
             contents[stream.oid] = path
         return contents
 
-    def _prepare(self, branch: OldBranch, run: OldRun, contents: Mapping[str, bytes | Path]) -> _Prepared:
+    def _prepare(
+        self,
+        branch: OldBranch,
+        run: OldRun,
+        contents: Mapping[str, bytes | Path],
+        tag_objects: Mapping[str, bytes],
+    ) -> _Prepared:
         raw: bytes | None = None
         if run.metadata_oid is not None:
             content = contents[run.metadata_oid.hex()]
@@ -336,14 +318,15 @@ class _Import:
         said = parse_metadata(raw, self._store.config.max_metadata_bytes)
         commit = run.commit_oid.hex()
         for remark in (*run.remarks, *self._tags.remarks(commit), *([said.remark] if said.remark else [])):
-            self.summary.remarks.append({"branch": branch.name, "commit": commit, "remark": remark})
+            self._told.remark(branch.name, commit, remark)
         sources = {name: contents[oid.hex()] for name, oid in run.files.items()}
-        message = run.commit.partition(b"\n\n")[2]
-        taken = self._take_in(branch, sources, {names.METADATA_NAME: raw or b"", "commit message": message})
+        tags = {tag.name: tag_objects.get(tag.oid.hex()) for tag in self._tags.of(run.commit_oid.hex())}
+        texts = {names.METADATA_NAME: raw or b"", **texts_of(branch, run, tags, self._git.object_format)}
+        taken = self._take_in(branch, sources, texts)
         for entry in taken.entries:
             if entry.oid != run.files[entry.name]:
                 raise IntegrityError(f"git gave other bytes than those of {run.files[entry.name].hex()}")
-        return _Prepared(run, said, raw or b"", taken)
+        return _Prepared(run, said, raw or b"", taken, tag_objects)
 
     def _take_in(
         self, branch: OldBranch, sources: Mapping[str, intake.Content], texts: Mapping[str, bytes]
@@ -352,30 +335,15 @@ class _Import:
         try:
             return intake.take_in(environment, self._gate, sources, texts)
         except SecretDetectedError as error:
-            self._note_findings(branch, error.findings)
+            self._told.find(branch.name, error.findings)
             if self._refuses_secrets:
                 raise _Refused(error.message) from error
         # Not remembered as scanned: the next commit with the same file meets the gate again.
         return intake.take_in(environment, dataclasses.replace(self._gate, scanner=None), sources, texts)
 
-    def _note_findings(self, branch: OldBranch, findings: Sequence[Finding]) -> None:
-        for finding in findings:
-            item: dict[str, object] = {
-                "branch": branch.name,
-                "name": finding.name,
-                "line": finding.line,
-                "rule": finding.rule,
-            }
-            if item not in self.summary.findings:
-                self.summary.findings.append(item)
-
     def _import_group(
         self, branch: OldBranch, group: Sequence[OldRun], parent: bytes | None, *, tip: str
     ) -> None:
-        annotated = {
-            tag.oid.hex() for run in group for tag in self._tags.of(run.commit_oid.hex()) if tag.is_annotated
-        }
-        tag_objects = {oid: data for oid, kind, data in read_objects(self._git, annotated) if kind == "tag"}
         prepared: list[_Prepared] = []
         for attempt in range(_TRIES):
             prepared = self._prepare_group(branch, group)
@@ -383,7 +351,7 @@ class _Import:
                 self._discard(prepared)
                 break
             try:
-                self._write(branch, prepared, parent, tag_objects, tip=tip)
+                self._write(branch, prepared, parent, tip=tip)
                 break
             except BaseException as error:
                 self._discard(prepared)
@@ -402,7 +370,6 @@ class _Import:
         branch: OldBranch,
         prepared: Sequence[_Prepared],
         parent: bytes | None,
-        tag_objects: Mapping[str, bytes],
         *,
         tip: str,
     ) -> None:
@@ -410,7 +377,7 @@ class _Import:
         with self._store.environment.write(reserve_bytes=reserve_bytes) as transaction:
             for item in prepared:
                 _add_blobs(transaction, item.taken)
-                draft, row = self._manifest(transaction, branch, item, parent, tag_objects)
+                draft, row = self._manifest(transaction, branch, item, parent)
                 gitform.check_row(draft, row)
                 sequence = catalog.next_sequence(transaction)
                 content = manifest.content_digest(
@@ -427,7 +394,6 @@ class _Import:
         branch: OldBranch,
         item: _Prepared,
         parent: bytes | None,
-        tag_objects: Mapping[str, bytes],
     ) -> tuple[ImportedManifest, ManifestRow]:
         run = item.run
         tags: list[OldTag] = []
@@ -462,7 +428,9 @@ class _Import:
             trees=run.trees,
             metadata_file=item.metadata_file,
             tag_objects=tuple(
-                (tag.name, tag_objects[tag.oid.hex()]) for tag in tags if tag.oid.hex() in tag_objects
+                (tag.name, item.tag_objects[tag.oid.hex()])
+                for tag in tags
+                if tag.oid.hex() in item.tag_objects
             ),
         )
         row = ManifestRow(

@@ -154,6 +154,27 @@ def add_trees(run: OldRun, folder: bytes, trees: Mapping[str, bytes], object_for
     run.trees = tuple(dict.fromkeys(found))
 
 
+def texts_of(
+    branch: OldBranch, run: OldRun, tags: Mapping[str, bytes | None], object_format: ObjectFormat
+) -> dict[str, bytes]:
+    """Return what a commit says besides its files and their names, by the name to report.
+
+    Args:
+        branch: Its branch.
+        run: The commit, with its trees.
+        tags: The tags on it, each with its object where it has one.
+        object_format: Of its ids.
+    """
+    ids = (branch.name, branch.workflow_id, branch.task_id, *tags, run.author_name, run.author_email)
+    messages = (run.commit, *(data for data in tags.values() if data is not None))
+    entries = dict.fromkeys(entry.name for tree in run.trees for entry in parse_tree(tree, object_format))
+    return {
+        "commit message": b"\n".join(data.partition(b"\n\n")[2] for data in messages),
+        "ids": "\n".join(ids).encode("utf-8", "surrogateescape"),
+        "names in trees": b"\n".join(entries),
+    }
+
+
 def _entry(tree: bytes, name: bytes, object_format: ObjectFormat) -> TreeEntry | None:
     entries = parse_tree(tree, object_format)
     return next((entry for entry in entries if entry.name == name and entry.mode == MODE_TREE), None)
