@@ -177,10 +177,17 @@ def _refuse(error: OSError) -> None:
 def _scan_all(scanner: SecretScanner, files: Sequence[Path], progress: Progress | None) -> Found:
     found: Found = []
     for number, file in enumerate(files, 1):
-        found += [(str(file), finding) for finding in _scan_one(scanner, file)]
+        in_name = scanner.scan(file.name.encode("utf-8", "surrogateescape"), "file names")
+        findings = [*in_name, *_scan_one(scanner, file)]
+        found += [(_shown(scanner, file), finding) for finding in findings]
         if progress is not None:
             progress("scan", number, len(files))
     return found
+
+
+def _shown(scanner: SecretScanner, file: Path) -> str:
+    """Return a path as it may be told: without the parts that hold a credential themselves."""
+    return scanner.shown_name(str(Path(*map(scanner.shown_name, file.parts))))
 
 
 def _scan_one(scanner: SecretScanner, file: Path) -> list[Finding]:
