@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 # How far before the end of a guard's match the literals are looked for. The longest accepted reach is that of
 # an address with a password: "://", 80 characters of user, 200 of password.
 GUARD_REACH_BYTES: Final = 320
-# A user's pattern is run on one cell after the other: a match begins in the cell and ends within the window from its
-# beginning.
+# A user's pattern is run on one cell after the other: a match begins in the cell, and is found up to this length. Both
+# together are the window that one run looks at.
 CELL_BYTES: Final = 512
-WINDOW_BYTES: Final = 2 * CELL_BYTES
+MATCH_BYTES: Final = 1024
+WINDOW_BYTES: Final = CELL_BYTES + MATCH_BYTES
 # Printable characters each followed by a zero byte: UTF-16 text, in either byte order. Eight, so that arrays
 # of small numbers are not taken for it.
 WIDE_MIN_CHARS: Final = 8

@@ -19,6 +19,7 @@ from cas.secretscan.encodings import Decoded, WrappedAnchor, decode_base64, wide
 from cas.secretscan.engine import (
     CELL_BYTES,
     GUARD_REACH_BYTES,
+    MATCH_BYTES,
     WIDE_INDEX,
     WINDOW_BYTES,
     Anchor,
@@ -310,7 +311,7 @@ def _hit(text: bytes, low: int, span: tuple[int, int], rank: int, rule: str, des
 def _cells(block: Block, at: int) -> Iterator[int]:
     """Yield the offsets of the cells in which a match that holds ``at`` may begin."""
     phase = -block.base % CELL_BYTES
-    for place in (at - CELL_BYTES, at):
+    for place in range(at - MATCH_BYTES, at + 1, CELL_BYTES):
         cell = (place - phase) // CELL_BYTES * CELL_BYTES + phase
         if cell + CELL_BYTES > 0 and cell < len(block.data):
             yield cell

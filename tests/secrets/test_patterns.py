@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cas.config import ArtifactStoreConfig
@@ -150,3 +150,18 @@ def test_pattern_whose_rounds_match_in_one_way_is_taken(pattern):
 def test_pattern_that_matched_without_its_group_v_is_found_as_a_whole(before):
     (finding,) = scanner(r"desk=(?P<v>[a-z]+)|tok_[0-9]{4}").scan(before + b"tok_1234", "x")
     assert (finding.line, finding.column) == (before.count(b"\n") + 1, 1)
+
+
+@pytest.mark.parametrize("engine", ["python", "hyperscan"])
+@pytest.mark.parametrize(
+    "pattern", ["[a-f]{%d}DESKCODE", "DESKCODE[a-f]{%d}!", "[a-f]{%d}[0-9]", r"[a-f]{%d}(?=!)"]
+)
+@given(length=st.sampled_from([504, 1000]), before=st.integers(0, 1100))
+@settings(max_examples=15, deadline=None)
+def test_match_of_up_to_a_kilobyte_is_found_wherever_it_begins(engine, pattern, length, before):
+    if engine == "hyperscan":
+        pytest.importorskip("hyperscan", reason="no wheel for this machine")
+    expression = pattern % length
+    text = pattern.replace("[a-f]{%d}", "a" * length).replace("[0-9]", "7").replace("(?=!)", "!")
+    findings = scanner(expression, engine=engine).scan(b"\n" * before + text.encode() + b"\n" * 3000, "x")
+    assert [finding.line for finding in findings] == [before + 1]
