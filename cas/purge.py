@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from cas import blobs, catalog, names, outbox, records, tombstones
 from cas.errors import IntegrityError, InvalidFileError, InvalidInputError, NotFoundError
 from cas.manifest import RunManifest
-from cas.rescan import iter_manifests, run_record, scan_blob, texts_of
+from cas.rescan import iter_manifests, notes_of, run_record, scan_blob, texts_of
 from cas.tombstones import Tombstone
 
 if TYPE_CHECKING:
@@ -99,11 +99,14 @@ def purge(
     for digest in present:
         rotate |= _findings_of(environment, scanner, stored[digest], affected.names.get(digest, []))
     held = 0
-    doomed = {digest: blob for digest, blob in stored.items() if blob is not None}
     if present and not dry_run:
-        fingerprints = tuple(sorted(map(str, rotate)))
         with environment.write() as transaction:
-            _catch_up(transaction, affected, present)
+            for digest in search.catch_up(transaction, affected):
+                present.add(digest)
+                stored[digest], buried[digest] = blobs.find(transaction, digest), None
+                rotate |= _findings_of(environment, scanner, stored[digest], affected.names.get(digest, []))
+            doomed = {digest: blob for digest, blob in stored.items() if blob is not None}
+            fingerprints = tuple(sorted(map(str, rotate)))
             held = _apply(transaction, affected, doomed, fingerprints, now_us)
     records_of_blobs = [
         _blob_record(digest, stored[digest], buried[digest], affected) for digest in sorted(present)
@@ -176,6 +179,22 @@ class _Search:
                     _refer(transaction, affected, self.digests, sequence, loaded, row)
         return affected
 
+    def catch_up(self, transaction: WriteTransaction, affected: _Affected) -> set[bytes]:
+        """Look at the manifests written since the search, under the lock that keeps further ones out.
+
+        Returns:
+            Digests of content in them that holds the fingerprint, and was not known of before.
+        """
+        known = set(self.digests)
+        for sequence in range(affected.next_sequence, catalog.next_sequence(transaction)):
+            if catalog.get_row(transaction, sequence) is None:
+                continue
+            loaded, row = records.load(transaction, sequence)
+            if self._fingerprint is not None:
+                self._add_digests(loaded)
+            _refer(transaction, affected, self.digests, sequence, loaded, row)
+        return self.digests - known
+
     def _manifests(self, phase: str) -> Iterable[tuple[int, Manifest | None, ManifestRow | None]]:
         with self._environment.read() as transaction:
             last = catalog.next_sequence(transaction) - 1
@@ -193,13 +212,18 @@ class _Search:
             if loaded is None or row is None:
                 continue
             self._look_at_texts(sequence, loaded, row)
-            for entry in loaded.files if isinstance(loaded, RunManifest) else ():
-                if entry.digest not in self.digests and self._holds(entry.digest, entry.name):
-                    self.digests.add(entry.digest)
+            self._add_digests(loaded)
+
+    def _add_digests(self, loaded: Manifest) -> None:
+        for entry in loaded.files if isinstance(loaded, RunManifest) else ():
+            if entry.digest not in self.digests and self._holds(entry.digest, entry.name):
+                self.digests.add(entry.digest)
 
     def _look_at_texts(self, sequence: int, loaded: Manifest, row: ManifestRow) -> None:
         """Note where a manifest itself carries the value: that cannot be purged, as ids depend on it."""
-        for name, data in texts_of(loaded):
+        with self._environment.read() as transaction:
+            texts = [*texts_of(loaded), *notes_of(transaction, sequence)]
+        for name, data in texts:
             for rule, fingerprint in _all_findings(self._scanner, data, name):
                 if fingerprint == self._fingerprint:
                     with self._environment.read() as transaction:
@@ -275,13 +299,6 @@ def _refer(
     affected.sources[row.commit_oid] = affected.files[sequence]
     for entry in held:
         affected.names.setdefault(entry.digest, []).append(entry.name)
-
-
-def _catch_up(transaction: WriteTransaction, affected: _Affected, digests: set[bytes]) -> None:
-    """Look at the manifests written since the search, under the lock that keeps further ones out."""
-    for sequence in range(affected.next_sequence, catalog.next_sequence(transaction)):
-        if catalog.get_row(transaction, sequence) is not None:
-            _refer(transaction, affected, digests, sequence, *records.load(transaction, sequence))
 
 
 def _apply(

@@ -18,7 +18,7 @@ from cas.manifest import ImportedManifest, RunManifest
 from cas.objects import parse_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cas.blobs import Blob
     from cas.lmdbenv import Environment, ReadTransaction
@@ -44,7 +44,10 @@ class Located:
 
 @dataclasses.dataclass(slots=True)
 class RescanReport:
-    """What a rescan looked at and found; ``waived`` counts findings that inline marks or the baseline let through."""
+    """What a rescan looked at and found; ``waived`` counts findings that inline marks or the baseline let through.
+
+    Blobs are counted once, however many runs hold them; one whose names are of several kinds once for each.
+    """
 
     ruleset_version: str
     run_count: int = 0
@@ -183,6 +186,7 @@ class _Rescan:
         self._fresh = fresh
         self._report = RescanReport(scanner.ruleset_version)
         self._clean: set[bytes] = set()
+        self._gone: set[bytes] = set()
         self._dirty: dict[tuple[bytes, bytes, str], list[Located]] = {}
         self._notes: list[tuple[bytes, bytes]] = []
         # Commits with a finding in a file; a rollback to one of them holds the same files.
@@ -194,7 +198,9 @@ class _Rescan:
             self._report.unreadable.append(f"manifest {sequence}")
             return
         self._report.run_count += 1
-        found = self._scan_texts(sequence, loaded)
+        with self._environment.read() as transaction:
+            texts = [*texts_of(loaded), *notes_of(transaction, sequence)]
+        found = self._scan_texts(sequence, texts)
         if isinstance(loaded, RunManifest):
             with self._environment.read() as transaction:
                 given_up = marks.is_collected(transaction, sequence)
@@ -212,10 +218,10 @@ class _Rescan:
         for item in found:
             item.runs.append(record)
 
-    def _scan_texts(self, sequence: int, loaded: Manifest) -> list[Located]:
-        """Scan what the manifest itself carries: IDs, names, metadata, messages."""
+    def _scan_texts(self, sequence: int, texts: Iterable[tuple[str, bytes]]) -> list[Located]:
+        """Scan what the manifest itself carries, and what was said of it: IDs, names, metadata, messages, notes."""
         found: list[Located] = []
-        for name, data in texts_of(loaded):
+        for name, data in texts:
             try:
                 findings, waivers = self._scanner.scan_waived(data, name)
             except InvalidFileError:  # a configured pattern that takes too long
@@ -231,7 +237,7 @@ class _Rescan:
         key = (digest, mark, name)
         if key in self._dirty:
             return self._dirty[key]
-        if digest + mark in self._clean:
+        if digest + mark in self._clean or digest in self._gone:
             return []
         with self._environment.read() as transaction:
             blob = blobs.find_sound(transaction, digest)
@@ -241,10 +247,11 @@ class _Rescan:
                 self._report.purged_count += 1
             else:
                 self._report.unreadable.append(digest.hex())
-            self._remember(digest, mark)
+            self._gone.add(digest)
             return []
         if blob.ruleset == mark and not self._fresh:
             self._report.known_count += 1
+            self._remember(digest, mark)
             return []
         return self._scan_unknown(blob, mark, name)
 
@@ -311,6 +318,16 @@ def texts_of(loaded: Manifest) -> Iterator[tuple[str, bytes]]:
             "message",
             b"\n".join(_message(data) for data in (loaded.commit, *dict(loaded.tag_objects).values())),
         )
+
+
+def notes_of(transaction: ReadTransaction, sequence: int) -> Iterator[tuple[str, bytes]]:
+    """Yield what people noted about a manifest, with the name each is reported by."""
+    pin = marks.find_pin(transaction, sequence)
+    if pin is not None and pin.note is not None:
+        yield "pin's note", pin.note.encode()
+    forgotten = marks.find_forgotten(transaction, sequence)
+    if forgotten is not None and forgotten.reason is not None:
+        yield "reason of forgetting", forgotten.reason.encode()
 
 
 def _names_in(loaded: ImportedManifest) -> Iterator[bytes]:
