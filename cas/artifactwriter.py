@@ -10,11 +10,11 @@ import os
 import tempfile
 from typing import IO, TYPE_CHECKING, Final, Self
 
+from cas import names
 from cas.blobs import Blob, NewBlob
 from cas.errors import InvalidFileError, SecretDetectedError, StateError
 from cas.intake import LARGE_FILE_BYTES, RunIntake, name_of
 from cas.lmdbenv import mapped_errors
-from cas.names import ClaimedNames
 from cas.silence import silent
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class ArtifactWriter:
         self._max_files = config.max_files
         self._finish = finish
         self._run = RunIntake(environment, gate)
+        self._names = names.ArtifactNames()
         self._taken: dict[str, NewBlob | Blob] = {}
-        self._names = ClaimedNames()
         self._sources: dict[str, Content | Spool] = {}
         self._state = "open"
         # Files that a commit had already: it may have failed, or met the garbage collector, and used them up.
@@ -82,11 +82,13 @@ class ArtifactWriter:
 
         Raises:
             InvalidNameError: The name is unsafe, taken, or collides with another.
-            InvalidFileError: It is too large, or one too many.
+            InvalidFileError: It is not bytes, too large, or one too many.
             SecretDetectedError: The gate found something; the run can only be discarded.
             StateError: The run was committed or discarded.
             StorageError: The disk refused a part of a large file.
         """
+        if not isinstance(data, bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidFileError(f"file {name!r}: content must be bytes, not {type(data).__name__}")
         self._add(name, bytes(data))
 
     @silent
@@ -97,13 +99,13 @@ class ArtifactWriter:
 
         Raises:
             InvalidNameError: The name is unsafe, taken, or collides with another.
-            InvalidFileError: It is too large, or one too many.
+            InvalidFileError: It was closed inside the block, is too large, or one too many.
             SecretDetectedError: The gate found something; the run can only be discarded.
             StateError: The run was committed or discarded.
             StorageError: The disk refused a part of a large file.
         """
         self._check_new(name)
-        return _Writing(self, lambda spool: self._add(name, spool), self._environment.directory)
+        return _Writing(self, lambda spool: self._add_spool(name, spool), self._environment.directory)
 
     @silent
     def commit(self, metadata: Mapping[str, object] | None = None) -> Record:
@@ -145,19 +147,33 @@ class ArtifactWriter:
         if self._state != "open":
             raise StateError(f"the run is {self._state}", hint=_HINT)
 
+    @silent
     def _check_new(self, name: str) -> None:
         self._check_state()
         self._names.check(name)
         if len(self._taken) >= self._max_files:
             raise InvalidFileError(f"a run may have {self._max_files} files", hint="Raise max_files.")
 
+    @silent
+    def _add_spool(self, name: str, spool: Spool) -> None:
+        if spool.closed:
+            raise InvalidFileError(
+                f"file {name!r} was closed before the end of its block",
+                subject=name,
+                hint="Let the block close it; take a wrapper such as io.TextIOWrapper off with detach().",
+            )
+        with mapped_errors(self._environment.directory):
+            spool.flush()
+        self._add(name, spool)
+
     def _add(self, name: str, source: Content | Spool) -> None:
         self._check_new(name)
+        name = names.exact_text(name)
         blob = self._take(name, source)
         if self._run.findings:
             raise SecretDetectedError(self._run.findings)
-        self._taken[name] = blob
         self._names.add(name)
+        self._taken[name] = blob
         # Kept for the rare case that a blob found in the store is collected before the commit, or the commit fails.
         if isinstance(blob, Blob) or blob.staged_segment is not None:
             self._sources[name] = source
@@ -204,7 +220,6 @@ class _Writing:
     def __init__(self, writer: ArtifactWriter, take_in: Callable[[Spool], None], directory: Path) -> None:
         self.secret_scanner = writer.secret_scanner
         self._take_in = take_in
-        self._directory = directory
         self._spool: Spool = tempfile.SpooledTemporaryFile(LARGE_FILE_BYTES, dir=str(directory))  # noqa: SIM115
 
     def __enter__(self) -> IO[bytes]:
@@ -221,8 +236,6 @@ class _Writing:
     @silent
     def _finish(self) -> None:
         try:
-            with mapped_errors(self._directory):
-                self._spool.flush()
             self._take_in(self._spool)
         except BaseException:
             self._spool.close()

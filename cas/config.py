@@ -7,11 +7,13 @@ file, no environment and no home folder (the command line does that) and knows n
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Final, Literal, TypeGuard, get_args
 
 from cas.errors import ConfigError
+from cas.names import exact_text
 
 Durability = Literal["full", "group", "relaxed"]
 ObjectFormat = Literal["sha1", "sha256"]
@@ -27,6 +29,7 @@ DEFAULT_MAP_SIZE_BYTES: Final = (
     1024 * 1024 * MEBIBYTE
 )  # 1 TiB of address space, which costs nothing until used
 
+MAX_NUMBER: Final = 2**62  # what the database and the system's calls take, and more than any machine has
 MAX_PREFIX_CHARS: Final = (
     42  # with two IDs of 100 bytes and two slashes that makes the 244 bytes hosts accept
 )
@@ -119,6 +122,7 @@ class ArtifactStoreConfig:
     on_exported_secret: Path | None = None
 
     def __post_init__(self) -> None:
+        _coerce_texts(self)
         _coerce_paths(self)
         _check_person(self)
         _check_refs(self)
@@ -152,6 +156,14 @@ def _fail(field: str, why: str, hint: str | None = None) -> ConfigError:
     return ConfigError(f"{field}: {why}", subject=field, hint=hint)
 
 
+def _coerce_texts(config: ArtifactStoreConfig) -> None:
+    """Turn subclasses of text, such as an enumeration's members, into text: they may print as something else."""
+    for field in dataclasses.fields(config):
+        value: object = getattr(config, field.name)
+        if isinstance(value, str):
+            _set(config, field.name, exact_text(value))
+
+
 def _coerce_paths(config: ArtifactStoreConfig) -> None:
     for field in ("repo_path", "store_path", "git_signing_key", "secret_baseline", "on_exported_secret"):
         value: object = getattr(config, field)
@@ -163,6 +175,8 @@ def _coerce_paths(config: ArtifactStoreConfig) -> None:
             raise _fail(field, "must be a path")
         if "\0" in str(value):
             raise _fail(field, "holds a NUL character")
+        if not _is_path_text(str(value)):
+            raise _fail(field, "holds text that no file system can hold (lone surrogate)")
 
 
 def _check_person(config: ArtifactStoreConfig) -> None:
@@ -233,6 +247,8 @@ def _check_numbers(config: ArtifactStoreConfig) -> None:
         value: object = getattr(config, field)
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
             raise _fail(field, "must be a positive whole number")
+        if value > MAX_NUMBER:
+            raise _fail(field, f"may be {MAX_NUMBER} at most")
     timeout: object = config.push_timeout
     if not _is_number(timeout) or not 0 < timeout < float("inf"):
         raise _fail("push_timeout", "must be a positive number of seconds")
@@ -252,11 +268,20 @@ def _check_lists(config: ArtifactStoreConfig) -> None:
             value = ()
         if isinstance(value, str) or not isinstance(value, list | tuple):
             raise _fail(field, "must be a list of texts")
-        items: list[object] = list(value)  # pyright: ignore[reportUnknownArgumentType]
-        for item in items:
-            if not isinstance(item, str) or not item:
-                raise _fail(field, "must be a list of non-empty texts")
+        items: list[str] = []
+        for item in value:  # pyright: ignore[reportUnknownVariableType]
+            if not isinstance(item, str) or not item or not _is_utf8(item):
+                raise _fail(field, "must be a list of non-empty texts, valid as Unicode")
+            items.append(exact_text(item))
         _set(config, field, tuple(items))
+
+
+def _is_path_text(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_utf8(text: str) -> bool:

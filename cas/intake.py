@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import stat
 from collections.abc import Generator, Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Required, TypedDict, cast
 
 from cas import blobs, names, processmark, tombstones
@@ -135,19 +136,20 @@ def named_sources(files: Files, max_files: int) -> dict[str, Content]:
     else:
         if not isinstance(files, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"files must be a list or a mapping, not {type(files).__name__}")
-        pairs = [(name_of(path), path) for path in files]
+        # One more than allowed tells that it is too many, also of an iterator that has no end.
+        pairs = [(name_of(path), path) for path in itertools.islice(files, max_files + 1)]
     if not pairs:
         raise InvalidInputError("a run needs at least one file", hint="Pass the files of the run in `files`.")
     if len(pairs) > max_files:
         raise InvalidInputError(
-            f"a run may have {max_files} files, not {len(pairs)}", hint="Raise max_files."
+            f"a run may have {max_files} files, and more were given", hint="Raise max_files."
         )
     given = tuple([name for name, _ in pairs])
     if len(given) <= _REMEMBERED_NAMES and all(type(name) is str for name in given):
         _check_common_names(given)
     else:
         names.check_artifact_names(given)
-    return dict(pairs)
+    return {names.exact_text(name): source for name, source in pairs}
 
 
 @functools.lru_cache(maxsize=64)
@@ -306,7 +308,7 @@ class RunIntake:
             raise InvalidFileError(
                 f"file {name!r}: content must be a path or bytes, not {kind}", subject=name
             )
-        path = os.fspath(source)
+        path = os.fsdecode(source)
         descriptor = _open_input(name, path)
         try:
             before = os.fstat(descriptor)
@@ -315,7 +317,7 @@ class RunIntake:
             try:
                 found = self._read_open(name, descriptor, before.st_size)
             except OSError as error:
-                raise _unreadable(name, Path(path), error) from error
+                raise _unreadable(name, path, error) from error
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
@@ -454,10 +456,10 @@ def _open_input(name: str, path: str) -> int:
         # O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOFOLLOW: a link's target may be swapped.
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        raise _unreadable(name, Path(path), error) from error
+        raise _unreadable(name, path, error) from error
 
 
-def _unreadable(name: str, path: Path, error: OSError | ValueError) -> InvalidFileError:
+def _unreadable(name: str, path: str, error: OSError | ValueError) -> InvalidFileError:
     if os.path.islink(path):  # noqa: PTH114  a path's own method raises where the path cannot be looked at
         why = "is a symbolic link"
     elif isinstance(error, FileNotFoundError):
@@ -468,7 +470,7 @@ def _unreadable(name: str, path: Path, error: OSError | ValueError) -> InvalidFi
         why = f"cannot be read: {os.strerror(error.errno)}"
     else:
         why = "is not a valid path"
-    return InvalidFileError(f"file {name!r}: {str(path)!r} {why}", subject=name)
+    return InvalidFileError(f"file {name!r}: {path!r} {why}", subject=name)
 
 
 def _changed(name: str) -> InvalidFileError:

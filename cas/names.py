@@ -27,7 +27,7 @@ from cas.digest import digest_bytes
 from cas.errors import InvalidIdError, InvalidNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 ARTIFACT_ROOT: Final = "Backtest/codes"
 METADATA_NAME: Final = "metadata.json"
@@ -79,8 +79,16 @@ _GIT_MODULES: Final = re.compile(
 )
 
 
+def exact_text(text: str) -> str:
+    """Return text as ``str`` itself; a subclass, such as an enumeration's member, may print as something else.
+
+    Ids are worked out once from what the caller gave and ever after from what was stored; both have to be one text.
+    """
+    return text if type(text) is str else str.__str__(text)
+
+
 def check_id(value: object, what: str) -> str:
-    """Return ``value`` if it can be an ID: any non-empty text that UTF-8 can hold.
+    """Return ``value`` as plain text if it can be an ID: any non-empty text that UTF-8 can hold.
 
     Args:
         value: What the caller gave.
@@ -95,7 +103,7 @@ def check_id(value: object, what: str) -> str:
         raise InvalidIdError(f"{what} is empty", subject=what)
     if not value.isascii() and not _is_utf8(value):
         raise InvalidIdError(f"{what} is not valid Unicode text (lone surrogate)", subject=what)
-    return value
+    return exact_text(value)
 
 
 def escape_id(text: str) -> str:
@@ -209,7 +217,7 @@ def task_directory(task_id: str) -> str:
 
 
 def check_branch_name(branch: object) -> str:
-    """Return ``branch`` if git accepts it as a branch name, without ``refs/heads/``.
+    """Return ``branch`` as plain text if git accepts it as a branch name, without ``refs/heads/``.
 
     The rules are those of ``git check-ref-format --branch``, and at most 244 bytes, which hosts accept.
 
@@ -224,7 +232,7 @@ def check_branch_name(branch: object) -> str:
         raise InvalidNameError(f"git refuses {_quoted(branch)} as a branch name", subject=_printable(branch))
     if len(branch.encode()) > MAX_BRANCH_BYTES:
         raise InvalidNameError(f"a branch name may have {MAX_BRANCH_BYTES} bytes", subject=_printable(branch))
-    return branch
+    return exact_text(branch)
 
 
 def fold_name(name: str) -> str:
@@ -265,11 +273,52 @@ class _Claim(NamedTuple):
     is_file: bool
 
 
-def check_artifact_names(names: Iterable[str]) -> None:
-    """Check each name of a run, and that no two of them meet on any file system.
+class ArtifactNames:
+    """The names of a run that takes its files one by one, no two of which meet on any file system.
 
     Two names meet when they are equal, equal after folding (``fold_name``), when one is a folder of the
-    other, or when they spell a shared folder differently.
+    other, or when they spell a shared folder differently. A name costs the same however many there are. Owned
+    by one thread.
+    """
+
+    __slots__ = ("_claims",)
+
+    def __init__(self) -> None:
+        self._claims: dict[str, _Claim] = {}
+
+    def check(self, name: str) -> None:
+        """Check a name, and that it meets none that was added.
+
+        Raises:
+            InvalidNameError: The message names both culprits; ``subject`` is this one.
+        """
+        self._claimed(name)
+
+    def add(self, name: str) -> None:
+        """Check a name as `check` does, and keep it.
+
+        Raises:
+            InvalidNameError: As for `check`; it is not kept.
+        """
+        self._claims.update(self._claimed(name))
+
+    def _claimed(self, name: str) -> dict[str, _Claim]:
+        """Return what a name adds to the paths that are held, by their folded form."""
+        check_artifact_name(name)
+        new = {fold_name(name): _Claim(name, name, is_file=True)}
+        slash_at = name.find("/")
+        while slash_at >= 0:
+            new[fold_name(name[:slash_at])] = _Claim(name[:slash_at], name, is_file=False)
+            slash_at = name.find("/", slash_at + 1)
+        for folded, claim in new.items():
+            old = self._claims.get(folded)
+            if old is not None and (old.path != claim.path or old.is_file or claim.is_file):
+                raise _meeting(old, claim)
+        return new
+
+
+def check_artifact_names(names: Iterable[str]) -> None:
+    """Check each name of a run, and that no two of them meet on any file system; see `ArtifactNames`.
 
     Args:
         names: The artifact names of one run, iterated once.
@@ -277,55 +326,13 @@ def check_artifact_names(names: Iterable[str]) -> None:
     Raises:
         InvalidNameError: The message names both culprits; ``subject`` is the later one.
     """
-    claimed = ClaimedNames()
+    taken = ArtifactNames()
     for name in names:
-        claimed.add(name)
+        taken.add(name)
 
 
-class ClaimedNames:
-    """The names of a run that grows, so that one more is compared with all of them at once. Owned by one thread."""
-
-    def __init__(self) -> None:
-        self._claims: dict[str, _Claim] = {}
-
-    def check(self, name: str) -> None:
-        """Refuse a name that is unsafe, or meets one that was added.
-
-        Raises:
-            InvalidNameError: As for `check_artifact_names`.
-        """
-        self._compared(name)
-
-    def add(self, name: str) -> None:
-        """Check a name, and add it.
-
-        Raises:
-            InvalidNameError: As for `check`; the name is not added.
-        """
-        for folded, claim in self._compared(name):
-            self._claims.setdefault(folded, claim)
-
-    def _compared(self, name: str) -> list[tuple[str, _Claim]]:
-        check_artifact_name(name)
-        claims = [(fold_name(claim.path), claim) for claim in _claims_of(name)]
-        for folded, claim in claims:
-            old = self._claims.get(folded)
-            if old is not None:
-                _compare(old, claim)
-        return claims
-
-
-def _claims_of(name: str) -> Iterator[_Claim]:
-    yield _Claim(name, name, is_file=True)
-    slash_at = name.find("/")
-    while slash_at >= 0:
-        yield _Claim(name[:slash_at], name, is_file=False)
-        slash_at = name.find("/", slash_at + 1)
-
-
-def _compare(old: _Claim, new: _Claim) -> None:
-    if old.path == new.path and not old.is_file and not new.is_file:
-        return
+def _meeting(old: _Claim, new: _Claim) -> InvalidNameError:
+    """Return the error for two claims of one folded path."""
     if old.owner == new.owner:
         reason = "is given twice"
     elif old.is_file != new.is_file:
@@ -334,7 +341,7 @@ def _compare(old: _Claim, new: _Claim) -> None:
         reason = f"is the same file as {_quoted(old.owner)} where case or Unicode form is ignored"
     else:
         reason = f"spells a folder of {_quoted(old.owner)} differently, and some file systems ignore that"
-    raise InvalidNameError(f"artifact name {_quoted(new.owner)} {reason}", subject=new.owner)
+    return InvalidNameError(f"artifact name {_quoted(new.owner)} {reason}", subject=new.owner)
 
 
 def _depth_fault(name: str) -> str | None:

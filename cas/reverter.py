@@ -100,7 +100,7 @@ class BranchReverter(StoreKeeper):
         progress: Callable[[str, int, int], None] | None,
     ) -> Record:
         self._check_open()
-        rollback.check_reason(reason)
+        reason = rollback.check_reason(reason)
         self._refuse_secrets("reason", reason)
         branch = names.check_branch_name(target_branch)
         self._refuse_secrets("branch", branch)  # it stands in the manifest and in git's refs

@@ -153,8 +153,10 @@ def check_reason(reason: object) -> str | None:
     Raises:
         InvalidInputError: It is not.
     """
-    if reason is None or (isinstance(reason, str) and reason.encode(errors="ignore").decode() == reason):
-        return reason
+    if reason is None:
+        return None
+    if isinstance(reason, str) and reason.encode(errors="ignore").decode() == reason:
+        return names.exact_text(reason)
     raise InvalidInputError("reason must be valid Unicode text", subject="reason")
 
 

@@ -26,6 +26,7 @@ from cas.artifactwriter import ArtifactWriter
 from cas.config import ArtifactStoreConfig
 from cas.errors import (
     ArtifactStoreError,
+    ConfigError,
     InvalidIdError,
     InvalidInputError,
     SecretDetectedError,
@@ -79,7 +80,9 @@ class ArtifactStore(BranchReverter):
         read_only: bool = False,
         create: bool = True,
     ) -> None:
-        self.config = config or ArtifactStoreConfig()
+        if config is not None and not isinstance(config, ArtifactStoreConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"config must be an ArtifactStoreConfig, not {type(config).__name__}")
+        self.config = ArtifactStoreConfig() if config is None else config
         self._clock = clock
         self._git_reader = git_reader
         self._closed = False

@@ -155,6 +155,7 @@ _PLAIN: Final = {
     errno.ENOENT: ("not_a_store", "there is no store at {path}", "Run `cas init` there."),
     errno.ENOTDIR: ("not_a_store", "a part of {path} is not a folder", None),
     errno.EEXIST: ("not_a_store", "a part of {path} is not a folder", None),
+    errno.ENAMETOOLONG: ("not_a_store", "{path} is longer than a path can be", None),
     errno.EACCES: ("permission_denied", "no permission to use {path}", None),
     errno.EPERM: ("permission_denied", "no permission to use {path}", None),
     errno.ENOMEM: (

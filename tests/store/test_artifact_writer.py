@@ -1,9 +1,11 @@
 """Runs whose files come one by one, when their commit does not go through at once."""
 
+import io
+
 import pytest
 
 from cas import artifactwriter, commit, intake, names
-from cas.errors import InvalidNameError, StorageError
+from cas.errors import InvalidFileError, InvalidNameError, StorageError
 from cas.lmdbenv import Table
 from tests.store.stores import commit as commit_run
 
@@ -101,3 +103,27 @@ def test_name_that_meets_one_of_a_growing_run_is_refused_and_another_is_not(stor
         assert caught.value.subject == second
         run.add_bytes("a/y.csv", b"3\n")
         assert run.commit()["files"] == ["a/x.csv", "a/y.csv"]
+
+
+@pytest.mark.parametrize("data", [5, "text", None, [1, 2]], ids=repr)
+def test_content_that_is_no_bytes_is_refused_and_the_run_goes_on(store, data):
+    with store.open_run("wf", "t", "c1") as run:
+        with pytest.raises(InvalidFileError, match="must be bytes"):
+            run.add_bytes("a.bin", data)
+        run.add_bytes("b.bin", b"1")
+        assert run.commit()["files"] == ["b.bin"]
+
+
+def test_file_closed_inside_its_block_is_refused_by_name(store):
+    with store.open_run("wf", "t", "c1") as run:
+        with (
+            pytest.raises(InvalidFileError, match="closed before") as caught,
+            run.open_file("a.txt") as file,
+            io.TextIOWrapper(file) as text,
+        ):
+            text.write("lost with the file that the wrapper closes")
+        assert caught.value.subject == "a.txt"
+        with run.open_file("a.txt") as file:
+            file.write(b"kept")
+        run.commit()
+    assert store.read_file("c1", "a.txt") == b"kept"

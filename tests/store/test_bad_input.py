@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import itertools
 import os
 import socket
 from fractions import Fraction
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cas import (
+    ArtifactStore,
     ArtifactStoreConfig,
     ConfigError,
     InvalidFileError,
@@ -19,6 +21,7 @@ from cas import (
     InvalidInputError,
     InvalidMetadataError,
     InvalidNameError,
+    StorageError,
     intake,
 )
 from tests.store.stores import METADATA, commit, dump, open_store
@@ -126,11 +129,28 @@ def test_commit_two_paths_with_one_last_part_are_refused(shared_store, tmp_path)
         ({"a": None}, InvalidFileError),
         ({"a": "with\0nul"}, InvalidFileError),
         ({"a": ""}, InvalidFileError),
+        ({"a": "x" * 5000}, InvalidFileError),
     ],
-    ids=repr,
+    ids=lambda value: repr(value)[:40],
 )
 def test_commit_files_argument_of_another_form_is_refused(shared_store, files, kind):
     refuse(shared_store, kind, files=files)
+
+
+def test_commit_files_without_an_end_are_refused_once_they_are_too_many(tmp_path):
+    counter = itertools.count()
+    with open_store(tmp_path, max_files=3) as store, pytest.raises(InvalidInputError, match="3 files"):
+        commit(store, files=(f"{number}.txt" for number in counter))
+    assert next(counter) == 4
+
+
+def test_commit_path_of_bytes_is_read_and_one_that_is_missing_refused(shared_store, tmp_path):
+    (tmp_path / "there.txt").write_bytes(SMALL)
+    (there,) = os.scandir(os.fsencode(tmp_path))
+    commit(shared_store, "of-bytes", files={"a.txt": there})
+    assert shared_store.read_file("of-bytes", "a.txt") == SMALL
+    (tmp_path / "there.txt").unlink()
+    assert refuse(shared_store, InvalidFileError, files={"b.txt": there}).subject == "b.txt"
 
 
 def make_missing(folder):
@@ -322,3 +342,35 @@ def test_trust_in_a_foreign_owner_is_true_or_false_and_nothing_else(value):
     with pytest.raises(ConfigError) as caught:
         ArtifactStoreConfig(git_trust_foreign_owner=value)
     assert caught.value.subject == "git_trust_foreign_owner"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("store_path", "with\ud800surrogate"),
+        ("secret_baseline", Path("\ud800")),
+        ("map_size_bytes", 10**30),
+        ("max_files", 2**63),
+        ("indexed_metrics", ["\ud800"]),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+def test_setting_that_the_system_could_not_take_is_refused_when_it_is_made(field, value):
+    with pytest.raises(ConfigError) as caught:
+        ArtifactStoreConfig(scan_for_secrets=False, **{field: value})
+    assert caught.value.subject == field
+
+
+@pytest.mark.parametrize("config", [{}, {"repo_path": "."}, ".", Path()], ids=repr)
+def test_store_of_something_else_than_a_config_is_refused(tmp_path, monkeypatch, config):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="must be an ArtifactStoreConfig"):
+        ArtifactStore(config)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_store_path_that_is_too_long_is_said_to_be(tmp_path, create):
+    with pytest.raises(StorageError, match="longer than a path") as caught:
+        open_store(tmp_path, store_path=tmp_path / ("x" * 300), create=create)
+    assert caught.value.kind == "not_a_store"

@@ -6,6 +6,7 @@ import enum
 import json
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +97,35 @@ def test_metadata_of_other_libraries_is_taken_by_value(store):
     assert same(
         record["metadata"], {"total": 3, "pnl": 2.5, "kind": "long-only", "pair": [1, 2], "long-only": True}
     )
+
+
+@pytest.mark.parametrize("text", [Kind.LONG, np.str_("long-only")], ids=["enumeration", "numpy"])
+def test_text_of_other_libraries_is_taken_by_value(store, text):
+    plain = "long-only"
+    texts = {"workflow_id": text, "task_id": text, "correlation_id": text, "prompt_hash": text}
+    result = commit(store, files={text: b"1"}, **texts)
+    assert result["branch"] == "ai/generated/long-only/long-only"
+    assert {type(result[key]) for key in texts} == {str}
+    assert result["files"] == [plain]
+    with store.open_run(text, text, "grown") as run:
+        run.add_bytes(text, b"2")
+        assert type(run.commit()["files"][0]) is str
+    store.pin(text, note=text)
+    store.revert_to_tag(result["tags"][0], text, reason=text)
+    assert plain in store.history(plain)[0]["reason"]
+    assert store.verify().ok, "every id follows from what was stored"
+    assert commit(store, files={plain: b"1"}, **dict.fromkeys(texts, plain)) == result
+
+
+def test_settings_of_other_libraries_are_taken_by_value(tmp_path):
+    settings = {
+        "branch_prefix": Kind.LONG,
+        "commit_author_name": Kind.LONG,
+        "commit_author_email": np.str_("a@b"),
+    }
+    with open_store(tmp_path, **settings) as store:
+        assert commit(store)["branch"] == "long-only/wf/task"
+        assert store.verify().ok
 
 
 def test_metadata_file_has_the_replaced_systems_keys_first(store):
