@@ -138,7 +138,7 @@ class Meter:
             hour = metrics.hour_of(now_us)
             if hour != self._sized_hour:
                 environment = self._environment()
-                with contextlib.suppress(OSError):  # a folder that is gone is told by the transaction
+                with contextlib.suppress(ArtifactStoreError):  # what is wrong is told by the transaction
                     sizes = {
                         metrics.FILE_BYTES: environment.file_bytes(),
                         metrics.USED_BYTES: environment.used_bytes(),

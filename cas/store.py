@@ -99,6 +99,7 @@ class ArtifactStore(BranchReverter):
             read_only=read_only,
             open_timeout_s=self.config.open_timeout,
         )
+        self._held = [self._environment]  # until it is given back
         try:
             with self._environment.read() as transaction:
                 self.meta = read_meta(transaction)
@@ -119,12 +120,20 @@ class ArtifactStore(BranchReverter):
             self._scanner.warm()
 
     def close(self) -> None:
-        """Give the store back; a second call does nothing. Counts that wait are written, if that is possible."""
-        if not self._closed:
-            with contextlib.suppress(ArtifactStoreError):
-                self.flush_metrics()
-            self._closed = True
-            close_environment(self._environment)
+        """Give the store back; a second call does nothing. Counts that wait are written, if that is possible.
+
+        A call that another thread is in the middle of ends well, or is refused as a call on a closed store.
+        """
+        if self._closed:
+            return
+        with contextlib.suppress(ArtifactStoreError):
+            self.flush_metrics()
+        self._closed = True
+        try:
+            environment = self._held.pop()
+        except IndexError:  # another thread closes it at the same moment
+            return
+        close_environment(environment)
 
     def __enter__(self) -> Self:
         return self

@@ -23,6 +23,7 @@ from cas.lmdbenv.faults import (
 )
 from cas.lmdbenv.locks import share_directory
 from cas.lmdbenv.mapping import drop_cached, release_mapping
+from cas.lmdbenv.place import Place
 from cas.lmdbenv.snapshot import Snapshot
 from cas.lmdbenv.transaction import Table, WriteTransaction
 
@@ -106,6 +107,7 @@ class Environment:
             try:
                 self.tables = self._open_tables(raw)
                 self._page_bytes = int(raw.stat()["psize"])
+                self.place = Place(data_path)
                 self._data_fd = -1 if self.read_only else os.open(data_path, os.O_RDWR | os.O_CLOEXEC)
             except BaseException:
                 raw.close()
@@ -188,7 +190,7 @@ class Environment:
                             subject=str(self.directory),
                         )
                     self._reopen()
-        if self._raw is None:
+        if self._raw is None or self._closed:
             raise StateError("the store is closed", hint="Open a new ArtifactStore.")
         return self._raw
 
@@ -231,6 +233,8 @@ class Environment:
             self._open_counts.pop(thread, None)
             if self._forking_threads:
                 self._passed.notify_all()
+            if self._closed and not self._open_counts:
+                self._close_raw()
 
     def _revive(self) -> None:
         """Open the database anew; called with the gate held and no transaction open.
@@ -328,6 +332,7 @@ class Environment:
             )
             try:
                 self.check_suspect()  # under the lock: the writer before may have set the mark
+                self.place.check()
                 self._keep_headroom(raw, reserve_bytes)
                 yield lent
             except BaseException:
@@ -401,11 +406,13 @@ class Environment:
 
     def file_bytes(self) -> int:
         """Return the size of the data file, headroom included."""
-        return (self.directory / DATA_FILE).stat().st_size
+        with mapped_errors(self.directory):
+            return (self.directory / DATA_FILE).stat().st_size
 
     def used_bytes(self) -> int:
         """Return the bytes of the data file up to the last page in use."""
-        return (int(self._current().info()["last_pgno"]) + 1) * self._page_bytes
+        with self.holding_off_forks():
+            return (int(self._current().info()["last_pgno"]) + 1) * self._page_bytes
 
     def release_pages(self) -> None:
         """Give back the memory that reading has mapped in; for long jobs that read every blob once.
@@ -422,11 +429,12 @@ class Environment:
         Pages that another process has mapped, or that are not written back yet, stay. For a check after an I/O error.
         """
         self.release_pages()
-        descriptor = os.open(self.directory / DATA_FILE, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            drop_cached(descriptor)
-        finally:
-            os.close(descriptor)
+        with mapped_errors(self.directory):
+            descriptor = os.open(self.directory / DATA_FILE, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                drop_cached(descriptor)
+            finally:
+                os.close(descriptor)
 
     def suspect_mark(self) -> tuple[int, int] | None:
         """Return what tells this suspect mark from a later one, or None when there is none."""
@@ -438,7 +446,7 @@ class Environment:
 
     def copy_to(self, directory: Path, *, compact: bool) -> None:
         """Write a consistent copy of the data file into an existing empty folder, while writers go on."""
-        with mapped_errors(directory, writing=True):
+        with self.holding_off_forks(), mapped_errors(directory, writing=True):
             self._current().copy(str(directory), compact=compact)
 
     def _close_descriptors(self) -> None:
@@ -452,20 +460,38 @@ class Environment:
         """Address space the file is mapped with."""
         return self._map_size_bytes
 
-    def retain(self) -> None:
-        """Count one more user; called with the registry locked."""
-        self._users_count += 1
+    def retain(self) -> bool:
+        """Count one more user; False once the file is closed. Called with the registry locked."""
+        with self._gate:
+            if self.is_gone:
+                return False
+            self._closed = False
+            self._users_count += 1
+            return True
 
-    def release(self) -> bool:
-        """Count one user less; the last one closes the file, which is told. Called with the registry locked."""
-        self._users_count -= 1
-        if self._users_count > 0:
-            return False
+    def release(self) -> None:
+        """Count one user less; called with the registry locked.
+
+        After the last one no transaction begins any more. The file is closed at the end of those that are open: LMDB
+        would wait for ever, or take their memory away, if it were closed beside them.
+        """
+        with self._gate:
+            self._users_count -= 1
+            if self._users_count <= 0:
+                self._closed = True
+                if not self._open_counts:
+                    self._close_raw()
+
+    @property
+    def is_gone(self) -> bool:
+        """True once the file is closed, or was left to the parent that this process was forked from."""
+        return self._closed and (self._raw is None or self._process_id != os.getpid())
+
+    def _close_raw(self) -> None:
+        """Close the file; called with the gate held and nobody inside."""
         if self._process_id == os.getpid():
             if self._raw is not None:
                 self._raw.close()
             self._close_descriptors()
         self._raw = None
         self._data_fd = -1
-        self._closed = True
-        return True

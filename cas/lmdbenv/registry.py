@@ -1,6 +1,7 @@
 """The environments that this process has open: one for each store file, shared, and put right around a fork.
 
-Invariant: a process has a store file open once, as LMDB demands; the last user closes it.
+Invariant: a process has a store file open once, as LMDB demands. It is closed when the last user has given it back and
+no transaction is open any more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from cas.errors import StateError
 from cas.lmdbenv.creation import DATA_FILE
 from cas.lmdbenv.environment import Environment
 from cas.lmdbenv.faults import storage_error
+from cas.lmdbenv.place import file_identity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,17 +63,19 @@ def open_environment(
 
     Raises:
         StorageError: No store there, no permission, or a damaged file.
-        StateError: This process has it open with another durability, which LMDB fixes per process; or another one has
-            been compacting it for ``open_timeout_s`` seconds.
+        StateError: This process has it open with another durability, which LMDB fixes per process, or under a path
+            from which it was moved; or another one has been compacting it for ``open_timeout_s`` seconds.
     """
     try:
-        status = (directory / DATA_FILE).stat()
+        identity = file_identity(str(directory / DATA_FILE))
     except OSError as error:
         raise storage_error(error, directory) from error
-    identity = (status.st_dev, status.st_ino)
     with _open_lock:
+        _forget_closed()
         environment = _open_environments.get(identity)
-        if environment is None:
+        if environment is not None:
+            _check_shareable(environment, directory, durability=durability, read_only=read_only)
+        if environment is None or not environment.retain():
             environment = Environment(
                 directory,
                 map_size_bytes=map_size_bytes,
@@ -79,24 +83,43 @@ def open_environment(
                 read_only=read_only,
                 open_timeout_s=open_timeout_s,
             )
-            # The file may have been compacted, that is replaced, between the look at it and the opening.
-            status = (directory / DATA_FILE).stat()
-            _open_environments[status.st_dev, status.st_ino] = environment
-        elif environment.read_only != read_only or environment.durability != durability:
-            raise StateError(
-                f"this process already has the store open with durability {environment.durability!r}"
-                f"{' for reading only' if environment.read_only else ''}",
-                hint="Close the other ArtifactStore first, or use the same settings.",
-                subject=str(directory),
-            )
-        environment.retain()
+            # Asked anew: the file may have been compacted, that is replaced, between the look at it and the opening.
+            _open_environments[environment.place.identity] = environment
+            environment.retain()
         return environment
 
 
+def _check_shareable(
+    environment: Environment, directory: Path, *, durability: Durability, read_only: bool
+) -> None:
+    """Refuse an open environment that is not what is asked for.
+
+    Raises:
+        StateError: It has other settings, or its file has been moved since, so that its path leads elsewhere.
+    """
+    if environment.read_only != read_only or environment.durability != durability:
+        raise StateError(
+            f"this process already has the store open with durability {environment.durability!r}"
+            f"{' for reading only' if environment.read_only else ''}",
+            hint="Close the other ArtifactStore first, or use the same settings.",
+            subject=str(directory),
+        )
+    if not environment.place.is_kept():
+        raise StateError(
+            f"this process has the store open as {environment.directory}, from where it was moved",
+            hint="Close the other ArtifactStore first.",
+            subject=str(directory),
+        )
+
+
 def close_environment(environment: Environment) -> None:
-    """Give up one use of an environment; the last one closes the file."""
+    """Give up one use of an environment; after the last one the file is closed, see `Environment.release`."""
     with _open_lock:
-        if environment.release():
-            for identity, known in list(_open_environments.items()):
-                if known is environment:
-                    del _open_environments[identity]
+        environment.release()
+        _forget_closed()
+
+
+def _forget_closed() -> None:
+    for identity, environment in list(_open_environments.items()):
+        if environment.is_gone:
+            del _open_environments[identity]
