@@ -60,6 +60,9 @@ class RunArguments(TypedDict, total=False):
     prompt_hash: str | None
 
 
+RUN_ARGUMENTS: Final = frozenset(RunArguments.__annotations__)
+
+
 @dataclasses.dataclass(slots=True)
 class Intake:
     """The files of one run, ready for the write transaction."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Self
 
 from cas import (
@@ -40,7 +41,7 @@ from cas.reverter import BranchReverter
 from cas.silence import refusal, shown, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from cas.gitreader import GitReader
@@ -224,29 +225,34 @@ class ArtifactStore(BranchReverter):
         memory; a hundred ordinary runs take about 5 MB.
 
         Args:
-            runs: Mappings with the arguments of `commit_artifacts`.
+            runs: Mappings with the arguments of `commit_artifacts`, and no others.
 
         Returns:
             One result per run, in order.
 
         Raises:
+            InvalidInputError: Not a list of runs.
             StorageError: The disk refused; no run of the batch is stored.
         """
         self._check_open()
+        if isinstance(runs, str | bytes | Mapping) or not isinstance(runs, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"runs must be a list of mappings, not {type(runs).__name__}")
+        given = list(runs)
         results: dict[int, Record] = {}
+        # Kept over a repetition, as an iterator gives its files once.
+        checked: dict[int, tuple[commit.RunIds, bytes, Mapping[str, intake.Content]]] = {}
 
         def prepare_all() -> list[commit.PreparedRun]:
             prepared: list[commit.PreparedRun] = []
-            for index, arguments in enumerate(runs):
+            for index, arguments in enumerate(given):
                 if index in results:
                     continue
                 try:
-                    prepared.append(self._prepare_arguments(arguments))
+                    if index not in checked:
+                        checked[index] = self._checked_arguments(arguments)
+                    prepared.append(self._prepare(*checked[index]))
                 except (InvalidInputError, SecretDetectedError) as error:
-                    told = refusal(self._scanner, error) or error
-                    correlation_id = shown(self._scanner, arguments.get("correlation_id"))
-                    refused = records.failed_commit(told.message, correlation_id)
-                    results[index] = refused | told.as_dict()
+                    results[index] = self._refused(arguments, error)
                     self._meter.note_failure(self.now_us(), error)
                 except BaseException:
                     for run in prepared:
@@ -256,7 +262,13 @@ class ArtifactStore(BranchReverter):
 
         with self._meter.failures(self.now_us):
             stored = iter(self._apply(prepare_all))
-        return [results[index] if index in results else next(stored) for index in range(len(runs))]
+        return [results[index] if index in results else next(stored) for index in range(len(given))]
+
+    def _refused(self, arguments: object, error: ArtifactStoreError) -> Record:
+        """Return the result of a run of a batch that is refused."""
+        told = refusal(self._scanner, error) or error
+        correlation_id = arguments.get("correlation_id") if isinstance(arguments, Mapping) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return records.failed_commit(told.message, shown(self._scanner, correlation_id)) | told.as_dict()
 
     @silent
     def open_run(
@@ -338,7 +350,17 @@ class ArtifactStore(BranchReverter):
             alone = meter.is_pressing
             return queue.run(work, reserve_bytes, lambda: None if alone else commit.encode_relayed(prepared))
 
-    def _prepare_arguments(self, arguments: RunArguments) -> commit.PreparedRun:
+    def _checked_arguments(
+        self, arguments: RunArguments
+    ) -> tuple[commit.RunIds, bytes, Mapping[str, intake.Content]]:
+        if not isinstance(arguments, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"a run must be a mapping of arguments, not {type(arguments).__name__}")
+        unknown = sorted(map(repr, arguments.keys() - intake.RUN_ARGUMENTS))
+        if unknown:
+            raise InvalidInputError(
+                f"a run has no argument {', '.join(unknown)}",
+                hint=f"It may have {', '.join(sorted(intake.RUN_ARGUMENTS))}.",
+            )
         ids = self._checked_ids(
             arguments.get("workflow_id"),
             arguments.get("task_id"),
@@ -346,9 +368,7 @@ class ArtifactStore(BranchReverter):
             arguments.get("prompt_hash"),
         )
         encoded = manifest.normalise_metadata(arguments.get("metadata"), self.config.max_metadata_bytes)
-        return self._prepare(
-            ids, encoded, intake.named_sources(arguments.get("files", ()), self.config.max_files)
-        )
+        return ids, encoded, intake.named_sources(arguments.get("files", ()), self.config.max_files)
 
     def _prepare(
         self,
