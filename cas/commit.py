@@ -26,7 +26,7 @@ from cas import (
     visibility,
 )
 from cas.blobs import NewBlob
-from cas.errors import StorageError
+from cas.errors import ArtifactStoreError
 from cas.groupcommit import RelayRefusedError
 from cas.intake import Intake
 from cas.manifest import MANIFEST_FORMAT, ManifestRow, RunManifest
@@ -170,15 +170,10 @@ class PreparedRun:
 
     def discard(self, environment: Environment) -> None:
         """Remove what large files of a run that is not going to be applied have left in the store."""
-        if any(blob.staged_segment is not None for blob in self.intake.new_blobs):
-            # As it follows an error more often than not, its own must not take that one's place.
-            with contextlib.suppress(StorageError), environment.write() as transaction:
-                self._drop_staged(transaction)
+        discard_staged(environment, self.intake)
 
     def _drop_staged(self, transaction: WriteTransaction) -> None:
-        for blob in self.intake.new_blobs:
-            if blob.staged_segment is not None:
-                blobs.settle_upload(transaction, blob.staged_segment, blob.staged_mark, keep=False)
+        _drop_staged(transaction, self.intake)
 
     def _around(self, transaction: ReadTransaction) -> _Around:
         latest = catalog.latest_revision(transaction, self.draft.correlation_id)
@@ -206,6 +201,20 @@ class PreparedRun:
             signature=signature,
         )
         return run, row
+
+
+def discard_staged(environment: Environment, taken: Intake) -> None:
+    """Remove what large files of an intake have left in the store, unless a run has taken it over."""
+    if any(blob.staged_segment is not None for blob in taken.new_blobs):
+        # As it follows an error more often than not, its own must not take that one's place, on a closed store neither.
+        with contextlib.suppress(ArtifactStoreError), environment.write() as transaction:
+            _drop_staged(transaction, taken)
+
+
+def _drop_staged(transaction: WriteTransaction, taken: Intake) -> None:
+    for blob in taken.new_blobs:
+        if blob.staged_segment is not None:
+            blobs.settle_upload(transaction, blob.staged_segment, blob.staged_mark, keep=False)
 
 
 def apply_all(

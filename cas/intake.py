@@ -22,11 +22,11 @@ from cas.blobs import NOT_SCANNED, RULESET_BYTES, Blob, NewBlob, Stage
 from cas.codec import CHUNK_BYTES, Deflater, crc32, deflate
 from cas.digest import Digester, digest_bytes
 from cas.errors import (
+    ArtifactStoreError,
     InvalidFileError,
     InvalidInputError,
     InvalidNameError,
     SecretDetectedError,
-    StorageError,
 )
 from cas.manifest import FileEntry, WaiverEntry
 from cas.objects import ObjectHasher, object_id, pack_entry_header
@@ -267,7 +267,7 @@ class RunIntake:
         """Remove what large files have left in the store so far."""
         for stage in self._stages:
             # A disk that refuses this too must not hide why the run was refused; the garbage collector finds the rest.
-            with contextlib.suppress(StorageError):
+            with contextlib.suppress(ArtifactStoreError):
                 stage.discard()
 
     def take(self, name: str, source: Content) -> NewBlob | Blob:

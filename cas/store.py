@@ -300,7 +300,7 @@ class ArtifactStore(BranchReverter):
         """Prepare runs and apply those the store does not have, in one transaction; return all results."""
         self._check_open()
         started_s = time.perf_counter()
-        queue = self.commit_queue
+        queue, meter = self.commit_queue, self._meter  # now: another thread may close the store before the end
         while True:
             queue.preparing(+1)
             try:
@@ -314,7 +314,7 @@ class ArtifactStore(BranchReverter):
             if prepared:
                 took_s = (time.perf_counter() - started_s) / len(prepared)
                 counts = metrics.latency_counts(took_s, len(prepared))
-                self._meter.note(prepared[0].draft.created_at_us, counts)
+                meter.note(prepared[0].draft.created_at_us, counts)
             return self._results(prepared, sequences)
 
     def _results(self, prepared: list[commit.PreparedRun], sequences: list[int]) -> list[Record]:
@@ -383,15 +383,19 @@ class ArtifactStore(BranchReverter):
         return self._complete(ids, metadata, taken)
 
     def _complete(self, ids: commit.RunIds, metadata: bytes, taken: intake.Intake) -> commit.PreparedRun:
-        return commit.prepare(
-            ids,
-            taken,
-            metadata,
-            self.config,
-            object_format=self.object_format,
-            created_at_us=self.now_us(),
-            signer=self._signer,
-        )
+        try:
+            return commit.prepare(
+                ids,
+                taken,
+                metadata,
+                self.config,
+                object_format=self.object_format,
+                created_at_us=self.now_us(),
+                signer=self._signer,
+            )
+        except BaseException:
+            commit.discard_staged(self._environment, taken)
+            raise
 
     def _checked_ids(
         self, workflow_id: object, task_id: object, correlation_id: object, prompt_hash: object

@@ -175,6 +175,29 @@ def test_large_file_of_a_batch_whose_next_run_fails_leaves_no_trace(store, large
     assert dump(store) == before
 
 
+def test_large_file_of_a_run_interrupted_before_its_commit_leaves_no_trace(store, large_file, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    before = dump(store)
+    monkeypatch.setattr("cas.commit.prepare", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        commit(store, files=[large_file])
+    assert dump(store) == before
+
+
+def test_large_file_is_committed_although_the_store_is_closed_right_after(store, large_file, monkeypatch):
+    apply = store._write_prepared
+
+    def close_after(*arguments):
+        done = apply(*arguments)
+        store.close()
+        return done
+
+    monkeypatch.setattr(store, "_write_prepared", close_after)
+    assert commit(store, files=[large_file])["success"]
+
+
 def test_large_file_failing_in_the_commit_leaves_no_trace(store, large_file, monkeypatch):
     before = dump(store)
 
