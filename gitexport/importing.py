@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cas import blobs, catalog, gitform, indexes, intake, manifest, names, outbox, records, tombstones
+from cas.commit import discard_staged
 from cas.errors import (
     ConflictError,
     GitCommandFailedError,
@@ -274,16 +275,8 @@ class _Import:
 
     def _discard(self, prepared: Sequence[_Prepared]) -> None:
         """Remove what large files have left in the store so far."""
-        staged = [
-            blob.staged_segment
-            for item in prepared
-            for blob in item.taken.new_blobs
-            if blob.staged_segment is not None
-        ]
-        if staged:
-            with self._store.environment.write() as transaction:
-                for segment in staged:
-                    blobs.settle_upload(transaction, segment, keep=False)
+        for item in prepared:
+            discard_staged(self._store.environment, item.taken)
 
     def _read_files(self, wanted: set[str], folder: Path) -> dict[str, bytes | Path]:
         """Return contents by oid; large ones in files, so that memory stays bounded."""
