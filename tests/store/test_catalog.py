@@ -360,3 +360,14 @@ def test_listing_keys_are_those_by_which_runs_are_listed(runs):
     assert {key[:1] for key in catalog.catalog_keys(9, rollback(), row_of(rollback()), None, ("net",))} == {
         b"b", b"h", b"o", b"i",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("revision", [1, 2])
+def test_own_tag_of_a_run_needs_no_key_beside_that_of_its_revision(revision):
+    made = run(correlation_id="c", revision=revision)
+    bare, tagged = (
+        list(catalog.catalog_keys(2, made, row_of(made, tags), content(0), ()))
+        for tags in ((), [(correlation_tag("c", revision), bytes(20))])
+    )
+    assert tagged == bare
+    assert len(set(bare)) == len(bare)
