@@ -2,7 +2,7 @@
 
 import pytest
 
-from cas import InvalidInputError, NotFoundError, RetentionPolicy
+from cas import InvalidInputError, NotFoundError, RetentionPolicy, catalog, retention
 from tests.gc.keeping import collect, commit, pretend_export
 
 
@@ -214,3 +214,155 @@ def test_note_with_a_credential_is_refused(tmp_path):
         commit(store, "a")
         with pytest.raises(SecretDetectedError):
             store.pin("a", note="password = " + "hunter2" * 2)
+
+
+def planned(store, now_us, **policy):
+    """The decisions of a policy at a given time."""
+    with store.environment.read() as transaction:
+        numbers = list(catalog.iter_sequences(transaction))
+        guard = retention.Guard(transaction)
+        return retention.plan(transaction, guard, RetentionPolicy(**policy), numbers, now_us)
+
+
+def reasons(decisions):
+    return [(decision.correlation_id, decision.reason) for decision in decisions]
+
+
+def test_best_runs_are_told_by_rank_and_value_in_either_direction(store):
+    for number, value in enumerate((3.5, -1, 7, True, "9", 7, 0.5)):
+        commit(store, f"a{number}", metrics={"net": value})
+    pretend_export(store)
+    highest = planned(store, 0, keep_best=3, by="net")
+    assert reasons(highest) == [
+        ("a6", "no rule keeps it"),
+        ("a5", "number 1 by net of wf: 7"),
+        ("a4", "no rule keeps it"),
+        ("a3", "no rule keeps it"),
+        ("a2", "number 2 by net of wf: 7"),
+        ("a1", "no rule keeps it"),
+        ("a0", "number 3 by net of wf: 3.5"),
+    ]
+    lowest = planned(store, 0, keep_best=2, by="net", lowest=True, per="store")
+    assert [(name, reason) for name, reason in reasons(lowest) if reason != "no rule keeps it"] == [
+        ("a6", "number 2 by net: 0.5"),
+        ("a1", "number 1 by net: -1"),
+    ]
+
+
+def test_runs_are_counted_by_workflow_by_task_or_over_the_store(store):
+    for number in range(4):
+        commit(store, f"a{number}", workflow=f"w{number % 2}", task=f"t{number // 2}")
+    pretend_export(store)
+    kept_of = {
+        per: [
+            decision.correlation_id for decision in planned(store, 0, keep_last=1, per=per) if decision.keep
+        ]
+        for per in ("store", "workflow", "task")
+    }
+    assert kept_of == {"store": ["a3"], "workflow": ["a3", "a2"], "task": ["a3", "a2", "a1", "a0"]}
+    assert planned(store, 0, keep_last=2, per="task")[0].reason == "among the last 2 of w1/t1"
+    assert planned(store, 0, keep_last=2, per="store")[0].reason == "among the last 2"
+
+
+def test_age_counts_up_to_the_microsecond_and_is_told_in_days(store):
+    commit(store, "a")
+    pretend_export(store)
+    with store.environment.read() as transaction:
+        created_us = catalog.get_head(transaction, 1).created_at_us
+    day_us = 24 * 3600 * 1_000_000
+    for age_us, keep in ((2 * day_us, True), (2 * day_us + 1, False), (-5, True)):
+        (decision,) = planned(store, created_us + age_us, keep_within_s=2 * 86400)
+        assert decision.keep == keep
+    assert planned(store, created_us, keep_within_s=129_600)[0].reason == "committed within 1.5 days"
+
+
+def test_tag_that_keeps_a_run_is_told(store):
+    commit(store, "a", prompt_hash="0123456789abcdef")
+    commit(store, "b")
+    pretend_export(store)
+    decisions = planned(store, 0, keep_tags=("none*", "prompt_*", "corr_a"))
+    assert reasons(decisions) == [("b", "no rule keeps it"), ("a", "has the tag prompt_0123456789ab")]
+    assert decisions[1].as_dict() == {
+        "correlation_id": "a", "revision": 1, "action": "keep", "reason": "has the tag prompt_0123456789ab",
+    }  # fmt: skip
+
+
+def test_pin_keeps_what_no_rule_keeps_and_waiting_runs_stay(store):
+    commit(store, "a")
+    commit(store, "b")
+    pretend_export(store)
+    commit(store, "c")
+    store.pin("a")
+    assert reasons(planned(store, 0, keep_tags=("none",))) == [
+        ("c", "waits for its export to git"),
+        ("b", "no rule keeps it"),
+        ("a", "pinned"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["keep_last", "keep_within_s", "keep_best"])
+@pytest.mark.parametrize("value", [0, -1, True, "5"])
+def test_policy_with_a_number_that_is_none_names_it(name, value):
+    with pytest.raises(InvalidInputError, match=f"{name} must be above 0") as caught:
+        RetentionPolicy(**{name: value, "by": "net" if name == "keep_best" else None})
+    assert caught.value.subject == name
+
+
+def test_policy_names_what_is_wrong_with_it():
+    for wrong, subject in (
+        ({"keep_best": 1}, "by"),
+        ({"by": "net", "keep_last": 1}, "by"),
+        ({"keep_last": 1, "per": "x"}, "per"),
+    ):
+        with pytest.raises(InvalidInputError) as caught:
+            RetentionPolicy(**wrong)
+        assert caught.value.subject == subject
+    with pytest.raises(InvalidInputError, match="needs a rule"):
+        RetentionPolicy(per="task")
+    for per in ("workflow", "task", "store"):
+        assert RetentionPolicy(keep_last=1, per=per).per == per
+
+
+def test_forgotten_run_tells_when_and_why_and_whether_its_files_are_there(runs):
+    runs.forget(["a2"])
+    (told,) = runs.list_forgotten()
+    assert (told["correlation_id"], told["forgotten_because"], told["can_undelete"]) == ("a2", "named", True)
+    assert told["forgotten_at"].startswith("2025-11-07T14:30:")
+    collect(runs)
+    assert runs.list_forgotten()[0]["can_undelete"] is False
+    runs.forget(["a3"], reason="a broken feed")
+    assert [(run["correlation_id"], run["forgotten_because"]) for run in runs.list_forgotten()] == [
+        ("a3", "a broken feed"),
+        ("a2", "named"),
+    ]
+    assert [run["correlation_id"] for run in runs.list_forgotten(limit=1)] == ["a3"]
+
+
+def test_run_named_twice_is_decided_on_once(runs):
+    assert [item["correlation_id"] for item in runs.forget(["a2", "corr_a2", "a0"])] == ["a2", "a0"]
+
+
+def test_many_runs_are_forgotten_in_several_transactions(runs, monkeypatch):
+    monkeypatch.setattr(retention, "_RUNS_PER_TRANSACTION", 2)
+    decisions = runs.forget([f"a{number}" for number in (0, 1, 2, 4, 5)])
+    assert [item["correlation_id"] for item in decisions] == ["a5", "a4", "a2", "a1", "a0"]
+    assert {run["correlation_id"] for run in runs.list_artifacts()} == {"a3"}
+
+
+def test_pin_is_listed_with_its_time_and_note_and_a_second_one_replaces_the_note(runs):
+    runs.pin("a1")
+    runs.pin("a3", note="first")
+    runs.pin("a3", note="second")
+    found = {run["correlation_id"]: run for run in runs.list_pins()}
+    assert {name: run["note"] for name, run in found.items()} == {"a1": None, "a3": "second"}
+    assert found["a3"]["pinned_at"] > found["a1"]["pinned_at"] > "2025-11-07T14:30:"
+
+
+def test_run_forgotten_already_keeps_its_first_reason(runs):
+    with runs.environment.read() as transaction:
+        sequence = catalog.find_revision(transaction, "a2", 1)
+        guard = retention.Guard(transaction)
+        decisions = retention.plan_named(transaction, guard, [sequence])
+    runs.forget(["a2"], reason="first")
+    retention.carry_out(runs.environment, guard, decisions, now_us=5, reason="second")
+    assert runs.list_forgotten()[0]["forgotten_because"] == "first"
