@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from cas import ArtifactStore
-from cas.errors import ConfigError, StorageError
+from cas.errors import ConfigError, ExportError, StorageError
 from cas.events import ArtifactEventHandler, Channels, EventBus, MemoryBus, encode
+from cas.lmdbenv import hold_alone
 from cas.outbox import record_exported, record_pushed, requeue_push
 from tests.events.runs import passed, write_run
 
@@ -284,3 +285,103 @@ def test_run_exported_and_pushed_by_another_process_is_announced(place, workspac
     assert done.returncode == 0, done.stderr
     assert place.handler.announce_pushed() == 1
     assert place.published[-1].data["commit_sha"] == committed.data["commit_sha"]
+
+
+def test_answer_names_its_event_its_store_and_its_source(place, store):
+    answer = place.send(passed())
+    assert answer.data["cause"] == "evt_0123456789ab"
+    assert answer.source == "artifact_store"
+    assert answer.timestamp.startswith("2026-01-01T00:00:")
+    assert answer.timestamp.endswith("Z")
+    assert place.handler.counts == {"artifact.committed": 1}
+
+
+def test_versions_and_prompt_of_an_event_are_stored(place, store):
+    event = passed()
+    event.data.update(agent_version="coder-v2", llm_version="model-1", prompt_hash="0123456789abcdef")
+    place.send(event)
+    record = store.get_artifact_by_correlation_id("c1")
+    assert (record["agent_version"], record["llm_version"]) == ("coder-v2", "model-1")
+    assert record["tags"] == ["corr_c1", "prompt_0123456789ab"]
+
+
+def test_event_without_metrics_has_none(place, store):
+    event = passed()
+    del event.data["metrics"]
+    place.send(event)
+    assert store.get_artifact_by_correlation_id("c1")["test_metrics"] == {}
+
+
+def refused(place, event):
+    answer = place.send(event)
+    assert answer.event_type == "artifact.rejected"
+    assert answer.data["retryable"] is False
+    return answer.data["subject"]
+
+
+def test_refusal_names_what_is_wrong_with_the_event(place):
+    assert refused(place, passed(task_id=None)) == "task_id"
+    assert refused(place, passed(data={})) == "artifacts"
+    assert refused(place, passed(data={"artifacts": ["a"]})) == "artifacts"
+    for changes, subject in (
+        ({"trades": None}, "trades"),
+        ({"trades": ""}, "trades"),
+        ({"trades": "a\0b"}, "trades"),
+        ({"trades": "../outside.csv"}, "trades"),
+        ({"trades": "."}, "trades"),
+        ({"more": "artifacts/task1/trades.csv"}, "trades.csv"),
+    ):
+        event = passed()
+        event.data["artifacts"].update(changes)
+        assert refused(place, event) == subject
+    event = passed()
+    del event.data["artifacts"]["equity_curve"], event.data["artifacts"]["events_log"]
+    assert refused(place, event) == "equity_curve"
+
+
+def test_pushed_event_says_what_was_pushed(place, store):
+    place.send(passed())
+    export(store)
+    assert place.handler.announce_pushed() == 1
+    event = place.published[-1]
+    record = store.get_artifact_by_correlation_id("c1")
+    assert (event.event_type, event.correlation_id, event.workflow_id, event.task_id) == (
+        "artifact.pushed", "c1", "wf", "task1",
+    )  # fmt: skip
+    assert event.data == {
+        "branch": "ai/generated/wf/task1",
+        "commit_sha": record["commit_sha"],
+        "tags": ["corr_c1"],
+        "pushed": True,
+        "revision": 1,
+    }
+    assert place.handler.announce_pushed() == 0
+
+
+def test_one_process_at_a_time_announces(place, store):
+    place.send(passed())
+    export(store)
+    with hold_alone(store.environment.directory / "announce.lock"):
+        assert place.handler.announce_pushed() == 0
+    assert place.handler.announce_pushed() == 1
+
+
+def test_bus_that_refuses_for_a_moment_gets_the_event_again(store):
+    class Refusing(MemoryBus):
+        def publish(self, channel, event):
+            if channel == Channels.WORKFLOW_EVENTS and errors:
+                raise errors.pop()
+            super().publish(channel, event)
+
+    errors = [ExportError("gone", retryable=True)] * 3
+    place = Place(store, Refusing())
+    place.send(passed())
+    assert (place.pauses, place.types(), place.bus.failures) == ([0.1, 1.0, 5.0], ["artifact.committed"], [])
+    errors += [ExportError("gone", retryable=True)] * 4
+    place.send(passed(correlation_id="c2"))
+    assert len(place.bus.failures) == 1
+    errors += [ExportError("refused")]
+    place.send(passed(correlation_id="c3"))
+    assert len(place.bus.failures) == 2
+    assert place.pauses == [0.1, 1.0, 5.0] * 2
+    assert store.show("c3")["revision"] == 1
