@@ -212,3 +212,40 @@ def test_foreign_errors_are_mapped_in_one_place():
         path.parent.name for path in root.rglob("*.py") if re.search(r"\blmdb\.\w*Error\b", path.read_text())
     }
     assert users == {"lmdbenv"}
+
+
+def test_fields_of_an_error_are_given_under_their_names_and_missing_ones_are_left_out():
+    error = StorageError("full", hint="free some", subject="/disk", kind="disk_full", retryable=True)
+    assert error.as_dict() == {
+        "kind": "disk_full", "error": "full", "subject": "/disk", "hint": "free some", "retryable": True,
+    }  # fmt: skip
+    assert (str(error), error.message, error.args) == ("full", "full", ("full",))
+    bare = StorageError("full")
+    assert bare.as_dict() == {"kind": "storage_error", "error": "full", "retryable": False}
+    assert (bare.hint, bare.subject) == (None, None)
+    assert "kind" not in vars(bare)
+    assert errors.GitCommandFailedError("x", retryable=False).retryable is False
+    assert errors.GitCommandFailedError("x").retryable is True
+
+
+def test_query_error_tells_its_text_its_position_and_its_hint():
+    error = QueryError("no such operator", position=7, hint="use >=")
+    assert (str(error), error.position, error.hint) == ("no such operator", 7, "use >=")
+    assert QueryError("x").position == 0
+
+
+def test_secrets_are_counted_and_named_by_place_and_rule():
+    findings = SecretScanner().scan(b"x\npassword = '" + b"c0rrectH0rse9" + b"'\n", "leak.py")
+    (found,) = findings
+    error = SecretDetectedError(findings)
+    assert str(error) == f"1 secret detected: leak.py:2:{found.column} [{found.rule}]"
+    assert error.subject == "leak.py"
+    assert error.as_dict()["findings"] == [found.as_dict()]
+    place = f"leak.py:2:{found.column} [{found.rule}]"
+    assert str(SecretDetectedError(findings * 10)) == f"10 secrets detected: {', '.join([place] * 10)}"
+    assert str(SecretDetectedError(findings * 11)).endswith(f"{place}, and 1 more")
+    assert SecretDetectedError([]).subject is None
+    purged = errors.PurgedContentError(findings)
+    assert str(purged) == purged.message == "purged content came back: leak.py"
+    assert purged.findings == tuple(findings)
+    assert "removed for good" in purged.hint
