@@ -192,3 +192,14 @@ def test_rollback_and_its_certificate_tell_how_far_the_reading_is(store):
     told.clear()
     store.verify_rollback("corr_1", BRANCH, progress=progress)
     assert told == [("hash again", *step) for step in steps]
+
+
+def test_certificate_notices_a_tag_whose_ids_do_not_fit(store):
+    commit(store)
+    store.revert_to_tag("corr_1")
+    with store.environment.write() as transaction:
+        row = catalog.get_row(transaction, 1)
+        wrong = manifest.ManifestRow(row.manifest, row.commit_oid, b"\7" * 20, row.tags, row.signature)
+        transaction.put(Table.MANIFESTS, catalog.sequence_key(1), manifest.encode_row(wrong))
+    (damage,) = store.verify_rollback("corr_1").damage
+    assert "is not what its manifest gives" in damage

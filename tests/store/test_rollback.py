@@ -220,8 +220,9 @@ def test_revert_branch_that_would_be_a_folder_of_another_is_refused(store, branc
     commit(store)
     store.revert_to_tag("corr_1", "main")
     before = dump(store)
-    with pytest.raises(InvalidNameError, match="cannot stand beside"):
+    with pytest.raises(InvalidNameError, match="cannot stand beside") as caught:
         store.revert_to_tag("corr_1", branch)
+    assert caught.value.subject == branch
     assert dump(store) == before
 
 
@@ -343,8 +344,9 @@ def test_revert_repository_of_another_object_format_is_a_conflict(tmp_path):
     with open_store(tmp_path, git_reader=Reader({"main": make_tip(object_format="sha256")})) as store:
         commit(store)
         before = dump(store)
-        with pytest.raises(ConflictError):
+        with pytest.raises(ConflictError) as caught:
             store.revert_to_tag("corr_1")
+        assert caught.value.subject == "main"
         assert dump(store) == before
 
 
@@ -400,3 +402,27 @@ def test_revert_to_content_that_goes_in_that_very_moment_is_refused(store, monke
         with pytest.raises(NotFoundError):
             store.history(branch)
     assert store.verify().ok
+
+
+def near(store, tag):
+    with store.environment.read() as transaction:
+        return rollback.near_tags(transaction, tag)
+
+
+def test_near_tags_are_the_closest_three_also_when_others_begin_more_alike(store):
+    for correlation_id in ("aab-9", "aab-8", "aab-7", "ab-123456", "zz"):
+        commit(store, correlation_id)
+    assert near(store, "corr_aab-123456")[0] == "corr_ab-123456"
+    assert near(store, "aab-123456") == near(store, "corr_aab-123456")
+    assert near(store, "corr_aab-1") == ["corr_aab-9", "corr_aab-8", "corr_aab-7"]
+    assert near(store, "corr_azzzzzzzzzzzzzzzzzzzzzzz") == ["corr_aab-7", "corr_aab-8", "corr_aab-9"]
+    assert near(store, "corr_qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq") == []
+    commit(store, "p", prompt_hash="0123456789abcdef")
+    assert near(store, "prompt_0123456789ac") == ["prompt_0123456789ab"]
+
+
+def test_near_tags_leave_out_what_was_forgotten(store):
+    commit(store, "strategy_1")
+    export(store, 1)
+    store.forget(["strategy_1"])
+    assert near(store, "corr_strategy_2") == []
