@@ -473,3 +473,58 @@ def test_system_that_does_not_tell_its_mounts_refuses_nothing(monkeypatch):
     monkeypatch.setattr("pathlib.Path.read_text", missing)
     assert file_system_type(Path("/")) is None
     refuse_network_file_system(Path("/"))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "bad"), lmdb.CorruptedError("bad")], ids=["system", "database"]
+)
+def test_error_inside_a_snapshot_is_told_as_ours_and_the_snapshot_ends(opened, folder, error):
+    def fail():
+        raise error
+
+    with pytest.raises(StorageError) as caught, opened.read():
+        fail()
+    assert caught.value.__cause__ is error
+    assert caught.value.subject == str(folder)
+    assert caught.value.kind == ("io_error" if isinstance(error, OSError) else "damaged")
+    assert opened._open_counts == {}
+
+
+def test_error_of_another_kind_leaves_a_snapshot_as_it_is(opened):
+    def fail():
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"), opened.read():
+        fail()
+    assert opened._open_counts == {}
+
+
+def test_child_begins_with_locks_of_its_own_and_nobody_inside(opened):
+    raw = opened._raw
+    for lock in (opened._lock, opened._gate):
+        lock.acquire()  # as a thread of the parent that does not exist in the child
+    opened._forking_threads.add(threading.get_ident())
+    opened.after_fork_in_child()
+    opened._process_id = -1  # that of the parent
+    with opened.read() as transaction:
+        assert transaction.get(Table.META, b"key") == b"value"
+    assert opened._raw is not raw
+    opened.before_fork()
+    opened.after_fork_in_parent()
+    assert opened._open_counts == {}
+    with opened.write() as transaction:
+        transaction.put(Table.META, b"key", b"new")
+
+
+def test_child_of_a_parent_inside_a_transaction_does_not_close_what_is_the_parents(opened, folder):
+    with opened.read() as transaction:
+        raw, process_id = opened._raw, opened._process_id
+        opened.after_fork_in_child()
+        opened._process_id = -1
+        assert opened._raw is raw
+        for _ in range(2):
+            with pytest.raises(StateError, match="was forked while a transaction") as caught, opened.read():
+                pass
+            assert caught.value.subject == str(folder)
+        opened._process_id = process_id
+        assert transaction.get(Table.META, b"key") == b"value"
