@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -240,3 +241,107 @@ def test_dry_run_tells_nobody(repository, tmp_path):
             store.commit_artifacts("wf", "task", {"a.txt": b"x"}, {}, "c1")
             Exporter(store).run(push=False, dry_run=True)
     assert receiver.got == []
+
+
+def test_unusable_secret_or_command_names_its_setting(tmp_path):
+    (tmp_path / "short").write_bytes(b"x" * 15 + b"\n")
+    for path in (tmp_path / "short", tmp_path / "missing"):
+        with pytest.raises(ConfigError) as caught:
+            webhook.read_secret(path)
+        assert caught.value.subject == "on_exported_secret"
+        assert str(path) in caught.value.message
+    (tmp_path / "short").write_bytes(b"x" * 16)
+    assert webhook.read_secret(tmp_path / "short") == b"x" * 16
+    with pytest.raises(ConfigError) as caught:
+        hooks._words(ArtifactStoreConfig(repo_path=tmp_path, on_exported_command="a 'b"))
+    assert caught.value.subject == "on_exported_command"
+    assert hooks._words(ArtifactStoreConfig(repo_path=tmp_path, on_exported_command="a 'b c'")) == [
+        "a",
+        "b c",
+    ]
+    assert hooks._words(ArtifactStoreConfig(repo_path=tmp_path)) == []
+
+
+def test_signature_covers_time_and_body_and_the_time_is_always_told():
+    headers = webhook.signed_headers(SECRET, 7, b"body")
+    assert headers == {"X-Cas-Timestamp": "7", "X-Cas-Signature": webhook.signature(SECRET, 7, b"body")}
+    assert webhook.signed_headers(None, 7, b"body") == {"X-Cas-Timestamp": "7"}
+    others = {webhook.signature(SECRET, 8, b"body"), webhook.signature(SECRET, 7, b"bodz")}
+    assert headers["X-Cas-Signature"] not in others
+    assert webhook.encode_payload({"a": [1], "b": Path("p")}) == b'{"a":[1],"b":"p"}'
+
+
+def hooked(tmp_path, **settings):
+    """Hooks of a store with two runs and a rollback, which wait for nothing."""
+    store = ArtifactStore(ArtifactStoreConfig(repo_path=tmp_path, scan_for_secrets=False, **settings))
+    store.commit_artifacts("wf", "t", {"a": b"1"}, correlation_id="c1")
+    store.commit_artifacts("wf", "t", {"a": b"2"}, correlation_id="c1")
+    store.revert_to_tag("corr_c1", "main")
+    made = hooks.ExportHooks.of(store)
+    if made is not None:
+        made._pause = no_pause
+    return store, made
+
+
+def test_store_without_a_hook_has_none(tmp_path):
+    store, made = hooked(tmp_path)
+    assert made is None
+    store.close()
+
+
+def test_batch_is_told_run_by_run_and_an_empty_one_is_not(tmp_path):
+    with receiving(200) as receiver:
+        store, made = hooked(tmp_path, on_exported_url=receiver.url)
+        made.batch([])
+        assert made._thread is None
+        made.batch([1, 2, 3])
+        assert made.finish() == []
+    ((headers, body),) = receiver.got
+    told = json.loads(body)
+    assert (told["event"], told["store_id"], len(told["delivery"])) == ("exported", store.meta.store_id, 32)
+    assert [run["kind"] for run in told["runs"]] == ["commit", "commit", "rollback"]
+    shown = store.show("corr_c1@2")
+    assert told["runs"][1] == {
+        "kind": "commit", "branch": "ai/generated/wf/t", "commit_sha": shown["commit_sha"], "tags": ["corr_c1@2"],
+        "workflow_id": "wf", "task_id": "t", "correlation_id": "c1", "revision": 2,
+    }  # fmt: skip
+    assert told["runs"][2].keys() == {"kind", "branch", "commit_sha", "tags"}
+    assert headers["Content-Type"] == "application/json"
+    assert headers["User-Agent"] == "cas-gitexport"
+    store.close()
+
+
+def test_program_that_fails_is_tried_three_times_and_then_told(tmp_path, monkeypatch):
+    calls, pauses = [], []
+    monkeypatch.setattr(hooks, "run_program", lambda words, body, secret: calls.append(words) or codes.pop(0))
+    store, made = hooked(tmp_path, on_exported_command="notify now")
+    made._pause = pauses.append
+    codes = [1, None, 0]
+    made._run_command(b"body")
+    assert (calls, pauses) == ([["notify", "now"]] * 3, [1.0, 4.0])
+    for last, says in ((7, "notify ended with 7"), (None, "notify took too long")):
+        codes[:] = [1, 1, last]
+        with pytest.raises(ExportError) as caught:
+            made._run_command(b"body")
+        assert (caught.value.message, caught.value.kind, caught.value.retryable) == (
+            says,
+            "hook_failed",
+            True,
+        )
+    store.close()
+
+
+def test_batch_that_cannot_be_read_or_has_no_room_is_told_as_a_warning(tmp_path, monkeypatch):
+    store, made = hooked(tmp_path, on_exported_command="true")
+    made.batch([77])
+    assert made.finish()[0].startswith("hook: ")
+    begun, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(made, "_run_command", lambda body: begun.set() or go_on.wait(20))
+    made.batch([1])
+    assert begun.wait(20)
+    monkeypatch.setattr(made, "_waiting", type(made._waiting)(maxsize=1))
+    made.batch([1])
+    made.batch([1, 2])
+    go_on.set()
+    assert "hook: a batch of 2 was dropped" in made.finish()[-1]
+    store.close()
