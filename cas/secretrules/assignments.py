@@ -32,12 +32,14 @@ KIND_RULES: Final[dict[str, tuple[str, str]]] = {
 _TAIL = rb"[A-Za-z0-9_\-.]*"
 # Which word stands before "key" is judged later; a blank between the two needs one of the commonest.
 KEYWORD: Final = (
-    rb"(?:(?:pass(?:w(?:or)?d|phrase|code|wort|w)|psswd|pswd|pwd|pw|psk|mpin|secret|cred(?:s|ential)|mnemonic|phrase|bearer|_private"
+    rb"(?:(?:pass(?:w(?:or)?d|phrase|code|wort|w)|psswd|pswd|pwd|psk|mpin|secret|cred(?:s|ential)|mnemonic|phrase|bearer|_private"
     rb"|[a-z0-9_\-.] ?key|[a-z][_\-](?:pk|auth))" + _TAIL + rb"|pass(?:[_\-.0-9]" + _TAIL + rb")?"
     # The word that ordinary logs are full of, as in tokens and token_count: the engine must lose interest at
     # once.
     rb"|token(?:value|str|string|[0-9]+)?(?:[_\-.](?:[abd-z0-9]|c[a-np-z]|co[a-tv-z])[a-z0-9]*(?:[_\-.][a-z0-9]+)?)?)"
 )
+SHORT_KEYWORD: Final = rb"pw" + _TAIL
+_SHORT_GATE: Final = rb"pw[\x00-\xff]"
 # Six characters that are not a plain number, or an opening quote and six characters.
 _VALUE = (
     rb"(?:[^\s\"'`0-9][^\s\"'`]{5}|[0-9]{1,5}[^\s\"'`0-9.,}\])][^\s\"'`]{2}|[0-9]{6}[^\s\"'`,}\])]"
@@ -77,46 +79,42 @@ _PACKED = (
     rb"[!-~]{16}"
 )
 
-ASSIGNMENT_GUARD: Final = (
-    KEYWORD
-    + rb"(?:(?:"
-    + _SEPARATED
-    + rb"|"
-    + _NAME_VALUE
-    + rb"|"
-    + _SAID
-    + rb")"
-    + _OPEN
-    + _VALUE
-    + rb"|"
-    + _PLAIN
-    + rb"|"
-    + _LABEL
-    + rb"|"
-    + _BELOW
-    + rb"|"
-    + _PACKED
-    + rb"|"
-    + _TARGETS
-    + rb"|"
-    + _ELSE
-    + rb")"
-)
+
+def _assignment_guard(keyword: bytes) -> bytes:
+    given = rb"(?:" + _SEPARATED + rb"|" + _NAME_VALUE + rb"|" + _SAID + rb")" + _OPEN + _VALUE
+    ways = (given, _PLAIN, _LABEL, _BELOW, _PACKED, _TARGETS, _ELSE)
+    return keyword + rb"(?:" + rb"|".join(ways) + rb")"
+
+
+def _option_guard(keyword: bytes) -> bytes:
+    return rb"--[a-z0-9\-]*" + keyword + rb"[\"']?\s+(?:-\s+)?[\"'`\\]*" + _VALUE
+
+
 # The name "key" alone says little, so here the value has to.
 BARE_KEY_GUARD: Final = (
     rb"(?:^|[^a-z0-9_.\-])keys?[\"'`\\]*\s{0,8}[:=]\s{0,8}(?:[\[(]\s{0,16})?[\"'`\\]*[a-z0-9+/=_\-]{16}"
 )
-_TITLE = (
-    rb"[a-z0-9_ \-.]*(?:pass(?:wor[dt]|wd|phrase)|pwd?|secret|token|key|credential|mnemonic)[a-z0-9_ \-.]*"
-)
-TABLE_GUARD: Final = rb"(?:[,;\t|][ \"*`]*" + _TITLE + rb"[\"*` ]*[,;\t|\r\n]|" + _TITLE + rb"[\"]?[,;\t])"
-OPTION_GUARD: Final = rb"--[a-z0-9\-]*" + KEYWORD + rb"[\"']?\s+(?:-\s+)?[\"'`\\]*" + _VALUE
+_COLUMN_WORD: Final = rb"(?:pass(?:wor[dt]|wd|phrase)|pwd|secret|token|key|credential|mnemonic)"
+
+
+def _title(word: bytes) -> bytes:
+    return rb"[a-z0-9_ \-.]*" + word + rb"[a-z0-9_ \-.]*"
+
+
+def _table_guard(word: bytes) -> bytes:
+    title = _title(word)
+    return rb"(?:[,;\t|][ \"*`]*" + title + rb"[\"*` ]*[,;\t|\r\n]|" + title + rb"[\"]?[,;\t])"
+
+
+def _insert_guard(word: bytes) -> bytes:
+    return _title(word) + rb"[`\"\]]?\s*(?:,[a-z0-9_ ,`\"\[\]\r\n]*)?\)\s*(?:values\s*\(|from\s+stdin)"
+
 
 ASSIGNMENT_LITERALS: Final = (
     b"pass",
     b"pswd",
     b"psswd",
-    b"pw",
+    b"pwd",
     b"psk",
     b"mpin",
     b"secret",
@@ -131,54 +129,52 @@ ASSIGNMENT_LITERALS: Final = (
     b"_auth",
     b"-auth",
 )
+
+
+def _named(
+    rule_id: str,
+    description: str,
+    check: str,
+    rank: int,
+    guard: bytes,
+    literals: tuple[bytes, ...],
+    gate: bytes = b"",
+) -> Rule:
+    """Return a rule that judges by a name; what it looks for is told by the guard alone."""
+    return Rule(
+        id=rule_id,
+        description=description,
+        pattern=b"",
+        check=check,
+        rank=rank,
+        guard=guard,
+        literals=literals,
+        gate=gate,
+    )
+
+
 ASSIGNMENTS: Final[tuple[Rule, ...]] = (
-    Rule(
-        id="assignment",
-        description="credential assigned to a name",
-        pattern=b"",
-        check="assignment",
-        rank=20,
-        guard=ASSIGNMENT_GUARD,
-        literals=ASSIGNMENT_LITERALS,
+    *(
+        _named(rule_id, description, "assignment", 20, guard(keyword), literals, gate)
+        for rule_id, description, guard in (
+            ("assignment", "credential assigned to a name", _assignment_guard),
+            ("option", "credential given to a command line option", _option_guard),
+        )
+        for keyword, literals, gate in (
+            (KEYWORD, ASSIGNMENT_LITERALS, b""),
+            (SHORT_KEYWORD, (b"pw",), _SHORT_GATE),
+        )
     ),
-    Rule(
-        id="option",
-        description="credential given to a command line option",
-        pattern=b"",
-        check="assignment",
-        rank=20,
-        guard=OPTION_GUARD,
-        literals=ASSIGNMENT_LITERALS,
-    ),
-    Rule(
-        id="bare-key",
-        description="credential assigned to a key",
-        pattern=b"",
-        check="assignment",
-        rank=12,
-        guard=BARE_KEY_GUARD,
-        literals=(b"key",),
-    ),
+    _named("bare-key", "credential assigned to a key", "assignment", 12, BARE_KEY_GUARD, (b"key",)),
 )
-TABLES: Final[tuple[Rule, ...]] = (
-    Rule(
-        id="inserted-column",
-        description="credential in a column of an SQL statement",
-        pattern=b"",
-        check="insert",
-        rank=15,
-        guard=_TITLE + rb"[`\"\]]?\s*(?:,[a-z0-9_ ,`\"\[\]\r\n]*)?\)\s*(?:values\s*\(|from\s+stdin)",
-        literals=(b"pass", b"pw", b"secret", b"token", b"key", b"credential", b"mnemonic"),
-    ),
-    Rule(
-        id="column",
-        description="credential in a column that a header names so",
-        pattern=b"",
-        check="table",
-        rank=15,
-        guard=TABLE_GUARD,
-        literals=(b"pass", b"pw", b"secret", b"token", b"key", b"credential", b"mnemonic"),
-    ),
+_COLUMN_LITERALS: Final = (b"pass", b"pwd", b"secret", b"token", b"key", b"credential", b"mnemonic")
+TABLES: Final[tuple[Rule, ...]] = tuple(
+    _named(rule_id, description, check, 15, guard(word), literals, gate)
+    for rule_id, description, check, guard in (
+        ("inserted-column", "credential in a column of an SQL statement", "insert", _insert_guard),
+        ("column", "credential in a column that a header names so", "table", _table_guard),
+    )
+    for word, literals, gate in ((_COLUMN_WORD, _COLUMN_LITERALS, b""), (b"pw", (b"pw",), _SHORT_GATE))
 )
 # ``FINNHUB=<key>``: the service alone is the name.
 _SERVICES: Final = sorted(word.encode() for word in KEYED_SERVICES)
@@ -231,6 +227,7 @@ CLIENT_CALLS: Final[tuple[Rule, ...]] = tuple(
         rank=25,
         guard=rb"[a-z0-9_]\(\s*" + before_guard + rb"[bru]?\\*[\"'][a-z0-9_.\-+/=]{16}",
         literals=(b"(",),
+        gate=rb"\((?:[\"'][\x00-\xff]|\s[\s\"'bru\\]|[bru][\"'\\]|\\[\"'\\])",
     )
     for before_pattern, before_guard in zip(_BEFORE_PATTERN, _BEFORE_GUARD, strict=True)
 )

@@ -29,6 +29,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         guard: Bytes pattern, caseless, that must match around a literal before ``pattern`` is tried; empty means
             that the fixed beginning of ``pattern`` is looked for instead.
         literals: Lower-case words at one of which ``pattern`` is tried when ``guard`` has matched.
+        gate: Bytes pattern, caseless, three bytes wide, that matches in whatever ``guard`` matches; where it matches
+            nothing, the guard is not looked for. Without one, a guard whose literals are shorter than that halves the
+            speed of the search for all rules.
     """
 
     id: str
@@ -38,6 +41,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     rank: int = 50
     guard: bytes = b""
     literals: tuple[bytes, ...] = ()
+    gate: bytes = b""
 
 
 def token(rule_id: str, description: str, body: bytes, check: str = "random", *, end: bytes = END) -> Rule:

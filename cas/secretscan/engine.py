@@ -10,14 +10,14 @@ thread. Fork safety: there is no lock and no thread; a child may go on using an 
 
 from __future__ import annotations
 
+import importlib
 import re
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    import hyperscan
+    from types import ModuleType
 
 # How far before the end of a guard's match the literals are looked for. The longest accepted reach is that of
 # an address with a password: "://", 80 characters of user, 200 of password.
@@ -35,19 +35,28 @@ _WIDE_EXPRESSION: Final = rb"(?:[\t\n\r\x20-\x7e]\x00){%d}" % WIDE_MIN_CHARS
 
 
 class Fixed(NamedTuple):
-    """A beginning of constant width, as one byte set for each position."""
+    """A beginning of constant width, as one byte set for each position.
+
+    ``spellings``, where there are any, match together what ``expression`` matches, and each has a longer literal.
+    """
 
     expression: bytes
     width: int
     literal: bytes
     literal_at: int
+    spellings: tuple[bytes, ...] = ()
 
 
 class Guarded(NamedTuple):
-    """Literals that count where ``guard``, which is caseless, has matched shortly after."""
+    """Literals that count where ``guard``, which is caseless, has matched shortly after.
+
+    One of ``gates``, where there are any, matches in whatever ``guard`` matches; they are caseless, and no literal of
+    theirs is short.
+    """
 
     guard: bytes
     literals: tuple[bytes, ...]
+    gates: tuple[bytes, ...] = ()
 
 
 class Loose(NamedTuple):
@@ -62,6 +71,7 @@ Anchor = Fixed | Guarded | Loose
 # Index of the anchor, and a place: the beginning of a fixed anchor, of a literal, or somewhere inside a loose
 # match.
 Candidate = tuple[int, int]
+_Pattern = tuple[int, bytes, int]  # number, expression, flags
 
 # Index of the pseudo anchor that says "there is UTF-16 text somewhere"; its place means nothing.
 WIDE_INDEX: Final = -1
@@ -85,12 +95,12 @@ class PythonEngine:
         self._steps: list[tuple[int, int]] = []
         for index, anchor in anchors:
             match anchor:
-                case Fixed(_, _, literal, literal_at) if literal:
+                case Fixed(_, _, literal, literal_at, _) if literal:
                     self._literals.append((index, literal, _letters(literal), literal_at))
-                case Fixed(expression, _, _, _):
+                case Fixed(expression):
                     # Zero width, because matches may overlap.
                     self._patterns.append((index, re.compile(b"(?=" + expression + b")", re.DOTALL)))
-                case Guarded(_, literals):
+                case Guarded(_, literals, _):
                     self._literals += [(index, literal, _letters(literal), 0) for literal in literals]
                 case Loose(_, literal, _) if literal:
                     self._literals.append((index, literal, _letters(literal), 0))
@@ -134,50 +144,82 @@ def _occurrences(data: bytes, literal: bytes, start: int = 0, end: int | None = 
         at = data.find(literal, at + 1, stop)
 
 
+class _Automaton:
+    """One compiled set of expressions, each told by its number."""
+
+    def __init__(self, patterns: Sequence[_Pattern]) -> None:
+        hyperscan = _hyperscan()
+        ids, expressions, flags = zip(*patterns, strict=True)
+        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        self._database.compile(expressions=expressions, ids=ids, elements=len(patterns), flags=flags)
+        self._local = threading.local()
+
+    def events(self, data: bytes) -> list[tuple[int, int]]:
+        """Return the number and the end of every match."""
+        scratch = getattr(self._local, "scratch", None)
+        if scratch is None:
+            scratch = self._local.scratch = _hyperscan().Scratch(self._database)
+        events: list[tuple[int, int]] = []
+        self._database.scan(data, match_event_handler=_remember, context=events, scratch=scratch)
+        return events
+
+
 class HyperscanEngine:
-    """Candidates by one pass of a compiled multi-pattern automaton."""
+    """Candidates by one pass of a compiled multi-pattern automaton, and rarely by a second of a small one.
+
+    The automaton looks for literals and passes over the bytes between. One literal of one or two bytes makes it look
+    at every byte, for all rules: what has none longer goes to an automaton of its own, which runs where a gate tells
+    that it may find something.
+    """
 
     def __init__(self, anchors: Sequence[Anchor]) -> None:
         self._anchors = tuple(anchors)
-        known = [(index, _notation(anchor)) for index, anchor in enumerate(anchors)]
-        self._database = _compile(
-            [(index, expression, flags) for index, (expression, flags) in known if expression],
-            wide_index=len(self._anchors),
-        )
-        unknown = [index for index, (expression, _) in known if not expression]
+        always, gated, users, unknown = _sorted_out(self._anchors)
+        self._gated: dict[int, _Automaton] = {}  # by the number of their gates in the first automaton
+        flags = _hyperscan().HS_FLAG_CASELESS | _hyperscan().HS_FLAG_SINGLEMATCH
+        for number, (gates, patterns) in enumerate(gated.items(), len(self._anchors)):
+            always += [(number, gate, flags) for gate in gates]
+            self._gated[number] = _Automaton(patterns)
+        self._always = _Automaton(always)
+        self._users = _Automaton(users) if users else None
+        self._wide = _Automaton([(0, _WIDE_EXPRESSION, _hyperscan().HS_FLAG_SINGLEMATCH)])
         self._rest = PythonEngine((index, anchors[index]) for index in unknown) if unknown else None
-        self._local = threading.local()
 
     def _events(self, data: bytes) -> list[tuple[int, int]]:
-        scratch = getattr(self._local, "scratch", None)
-        if scratch is None:
-            import hyperscan
-
-            scratch = self._local.scratch = hyperscan.Scratch(self._database)
-        events: list[tuple[int, int]] = []
-        self._database.scan(data, match_event_handler=_remember, context=events, scratch=scratch)
+        events = self._always.events(data)
+        if events:
+            for number in {index for index, _ in events if index in self._gated}:
+                events += self._gated[number].events(data)
+        if self._users is not None:
+            events += self._users.events(data)
         return events
 
     def candidates(self, data: bytes) -> list[Candidate]:
         """See ``Engine``."""
         events = self._events(data)
-        if not events and self._rest is None:
+        is_wide = b"\0" in data and bool(self._wide.events(data))
+        if not events and not is_wide and self._rest is None:
             return []
         found: set[Candidate] = set(self._rest.candidates(data)) if self._rest else set()
+        if is_wide:
+            found.add((WIDE_INDEX, 0))
         for index, end in events:
             anchor = self._anchors[index] if index < len(self._anchors) else None
-            if anchor is None:
-                found.add((WIDE_INDEX, 0))
-            elif isinstance(anchor, Fixed):
-                found.add((index, end - anchor.width))
-            elif isinstance(anchor, Guarded):
-                start = max(0, end - GUARD_REACH_BYTES)
-                region = data[start:end].lower()
-                found.update(
-                    (index, start + at) for literal in anchor.literals for at in _occurrences(region, literal)
-                )
-            else:
-                found.add((index, end))
+            match anchor:
+                case None:  # a gate
+                    pass
+                case Fixed():
+                    found.add((index, end - anchor.width))
+                case Guarded():
+                    start = max(0, end - GUARD_REACH_BYTES)
+                    region = data[start:end].lower()
+                    found.update(
+                        (index, start + at)
+                        for literal in anchor.literals
+                        for at in _occurrences(region, literal)
+                    )
+                case Loose():
+                    found.add((index, end))
         return sorted(found)
 
 
@@ -185,32 +227,39 @@ def _remember(index: int, _start: int, end: int, _flags: int, context: object) -
     cast("list[tuple[int, int]]", context).append((index, end))
 
 
-def _notation(anchor: Anchor) -> tuple[bytes, int]:
-    """Return the anchor's expression and flags; no expression when the engine cannot take it."""
-    import hyperscan
+def _hyperscan() -> ModuleType:
+    return importlib.import_module("hyperscan")
 
-    if isinstance(anchor, Guarded):
-        return anchor.guard, hyperscan.HS_FLAG_CASELESS
-    if isinstance(anchor, Fixed):
-        return anchor.expression, 0
-    if anchor.expression is None:
-        return b"", 0
+
+def _sorted_out(
+    anchors: tuple[Anchor, ...],
+) -> tuple[list[_Pattern], dict[tuple[bytes, ...], list[_Pattern]], list[_Pattern], list[int]]:
+    """Return patterns for every pass, those behind gates, the user's, and the anchors that have none."""
+    always: list[_Pattern] = []
+    gated: dict[tuple[bytes, ...], list[_Pattern]] = {}
+    users: list[_Pattern] = []
+    unknown: list[int] = []
+    for index, anchor in enumerate(anchors):
+        match anchor:
+            case Fixed(expression):
+                always += [(index, spelling, 0) for spelling in anchor.spellings or (expression,)]
+            case Guarded(guard, _, gates):
+                where = gated.setdefault(gates, []) if gates else always
+                where.append((index, guard, _hyperscan().HS_FLAG_CASELESS))
+            case Loose(expression) if expression is not None and _is_taken(expression):
+                users.append((index, expression, 0))
+            case Loose():
+                unknown.append(index)
+    return always, gated, users, unknown
+
+
+def _is_taken(expression: bytes) -> bool:
+    """Tell whether Hyperscan takes a user's expression."""
     try:
-        _compile([(0, anchor.expression, 0)], wide_index=1)
-    except hyperscan.error:
-        return b"", 0
-    return anchor.expression, 0
-
-
-def _compile(patterns: list[tuple[int, bytes, int]], *, wide_index: int) -> hyperscan.Database:
-    """Return the automaton of the patterns and of UTF-16 text, which is told under ``wide_index``."""
-    import hyperscan
-
-    everything = [*patterns, (wide_index, _WIDE_EXPRESSION, hyperscan.HS_FLAG_SINGLEMATCH)]
-    ids, expressions, flags = zip(*everything, strict=True)
-    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    database.compile(expressions=expressions, ids=ids, elements=len(everything), flags=flags)
-    return database
+        _Automaton([(0, expression, 0)])
+    except _hyperscan().error:
+        return False
+    return True
 
 
 def build(anchors: Sequence[Anchor], engine: str) -> Engine:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cas.secretrules import KIND_RULES, RULES, Rule
 from cas.secretscan.allowance import Allowance, now_ns
+from cas.secretscan.anchors import anchors_of
 from cas.secretscan.assignments import Assigned, read_assignment
 from cas.secretscan.checks import CHECKS, key_body
 from cas.secretscan.encodings import Decoded, WrappedAnchor, decode_base64, wide_texts, wrapped_anchors
@@ -24,12 +25,9 @@ from cas.secretscan.engine import (
     WINDOW_BYTES,
     Anchor,
     Engine,
-    Fixed,
-    Guarded,
 )
 from cas.secretscan.findings import fingerprint
 from cas.secretscan.tables import read_insert, read_table
-from cas.secretscan.tree import beginnings, byte_class, members, parse
 from cas.secretscan.waivers import inline_mark
 
 if TYPE_CHECKING:
@@ -45,9 +43,7 @@ AHEAD_BYTES: Final = 5120
 OVERLAP_BYTES: Final = 16 * 1024
 _EDGE_BYTES: Final = 2048
 _GUARD_BACK_BYTES: Final = 64
-_BEGINNING_BYTES: Final = 20
 _MAX_DEPTH: Final = 2  # base64 inside UTF-16
-_MIN_LITERAL_CHARS: Final = 2
 _USER_RANK: Final = 100
 
 
@@ -112,7 +108,7 @@ def _built_in() -> tuple[tuple[Anchor, ...], tuple[_Prepared | WrappedAnchor, ..
     made: list[tuple[Anchor, _Prepared | WrappedAnchor]] = []
     for rule in RULES:
         prepared = _Prepared(rule)
-        made += [(anchor, prepared) for anchor in _anchors(rule)]
+        made += [(anchor, prepared) for anchor in anchors_of(rule)]
     made += [(wrapped.anchor, wrapped) for wrapped in wrapped_anchors()]
     anchors, targets = zip(*made, strict=True)
     return anchors, targets
@@ -214,31 +210,6 @@ class Matcher:
 def _moved(hit: Hit, decoded: Decoded, base: int) -> Hit:
     start = decoded.origin(hit.start - base)
     return hit._replace(start=start, end=max(start + 1, decoded.origin(hit.end - base)))
-
-
-def _anchors(rule: Rule) -> list[Anchor]:
-    if rule.guard:
-        return [Guarded(rule.guard, rule.literals)]
-    begun = beginnings(parse(rule.pattern), _BEGINNING_BYTES)
-    if begun is None:
-        raise AssertionError(f"rule {rule.id} has no fixed beginning")
-    return [_fixed(masks) for masks in begun]
-
-
-def _fixed(masks: tuple[int, ...]) -> Fixed:
-    literal, literal_at, run_at = b"", 0, 0
-    run = b""
-    for at, mask in enumerate((*masks, 0)):
-        letters = {bytes((byte,)).lower() for byte in members(mask, most=2)}
-        if len(letters) == 1:
-            run += letters.pop()
-            continue
-        if len(run) > len(literal):
-            literal, literal_at = run, run_at
-        run, run_at = b"", at + 1
-    if len(literal) < _MIN_LITERAL_CHARS:
-        literal = b""
-    return Fixed(b"".join(byte_class(mask) for mask in masks), len(masks), literal, literal_at)
 
 
 def _window(data: bytes, at: int) -> tuple[bytes, int]:

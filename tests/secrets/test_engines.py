@@ -38,6 +38,10 @@ PIECES = st.sampled_from(
         "aws_secret_access_key",
         "token_count",
         "pwd",
+        "pw",
+        "db_pw",
+        "Client(",
+        "('",
         "Bearer ",
         "://",
         "@",
@@ -111,6 +115,16 @@ def test_stream_of_any_chunks_finds_what_the_whole_holds(picks, filler, sizes):
         stream.feed(data[at : at + size])
         at += size
     assert stream.finish() == whole.finish() == PYTHON.scan(data, "x.txt")
+
+
+@pytest.mark.parametrize("back", [0, 1, 7, 20, 40])
+def test_first_look_credential_across_two_looks_is_seen(monkeypatch, back):
+    monkeypatch.setattr(scanner, "_LOOK_BYTES", 32 * 1024)
+    value = "gh" + "p_" + Maker("boundary").of(B62, 36)
+    lead = b"1.25,\n" * 10_000
+    data = lead[: 32 * 1024 - back] + b"\n" + value.encode() + b"\n" + lead
+    assert not PYTHON.has_nothing(data)
+    assert PYTHON.has_nothing(data.replace(value.encode(), b"1.25"))
 
 
 @pytest.mark.parametrize("back", [0, 1, 7, 20, 40])
