@@ -202,7 +202,7 @@ KEYS: Final[tuple[Rule, ...]] = (
     Rule(
         id="command-password",
         description="password on a command line",
-        pattern=rb"-[paw]\s{0,3}[\"']?(?P<v>[^\s\"'`$-][^\s\"'`]{5,128})",
+        pattern=rb"(?<=\s)-[paw]\s{0,3}[\"']?(?P<v>[^\s\"'`$-][^\s\"'`]{5,128})",
         check="command",
         rank=30,
         guard=rb"(?:mysql|mariadb|sshpass|redis-cli|docker\s+login|mongosh?|sqlcmd|ftp)[^\n]*\s-[paw]\s*[\"']?[^\s\"'`$-][^\s\"'`]{5}",

@@ -67,6 +67,9 @@ KEY_OF_SOMETHING: Final = _words(
 # Before "keys": a list of them, not the keys of a table.
 LISTED_KEY_LEADS: Final = _words("api secret access private auth")
 
+# The same as a part of its own: broker.api.key.
+DOTTED_KEY_LEADS: Final = _words("api secret access private")
+
 PASSWORD_WORDS: Final = _words(
     "password passwords passwd pwd passphrase passcode passwort psswd passw pswd pw psk mpin"
 )
@@ -76,10 +79,12 @@ OTHER_WORDS: Final = _words("credential credentials creds cred mnemonic")
 
 # Before "pass" alone, which also means a test that succeeded.
 PASS_LEADS: Final = _words(
-    "admin api archive auth account app become bind broker cert client database db elastic email ftp gateway http "
-    "ibkr imap influx jdbc keystore ldap login mail mariadb mongo mongodb mysql oracle p12 pfx pg pgsql "
-    "postgres postgresql proxy rabbitmq redis root router samba sftp smtp sql ssh ssl sudo superuser sys "
-    "truststore user vnc vpn wifi zip"
+    "account admin airflow amqp api app archive arctic auth become bind broker cassandra cert clickhouse "
+    "client cockroach console couchdb dashboard database db elastic email ftp gateway grafana http ibkr "
+    "imap influx jdbc jenkins jupyter kafka kdb keystore ldap login mail mariadb minio mongo mongodb mqtt "
+    "mssql mysql nats neo4j opensearch oracle p12 pfx pg pgsql postgres postgresql proxy questdb rabbitmq "
+    "redis redshift registry repo root router samba sftp smtp snowflake sql sqlserver ssh ssl sudo "
+    "superset superuser sys timescale timescaledb trino truststore user vault vnc vpn warehouse wifi zip"
 )
 
 # Words that may follow without changing what the name names.

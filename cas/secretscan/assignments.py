@@ -340,7 +340,7 @@ def _allows_comma(text: bytes, start: int, value: _Value, close: bytes, line: by
 
 
 def _is_default(text: bytes, start: int) -> bool:
-    return _DEFAULT_CALL.search(text[max(0, start - 40) : start].rstrip(b"\"'bru")) is not None
+    return _DEFAULT_CALL.search(text[max(0, start - 40) : start].rstrip(b"\"'bru\\")) is not None
 
 
 def _read_other(text: bytes, start: int, end: int, kind: NameKind, place: str) -> Assigned | None:
@@ -442,6 +442,8 @@ def _accepts(  # noqa: PLR0911  # one way out for each reason
     if kind.kind == "mnemonic":
         return values.is_mnemonic(value)
     if kind.kind == "aws-secret" and values.is_aws_secret(value):
+        return True
+    if kind.sure and (quoted or whole_line) and values.is_scrambled(value):
         return True
     if len(value) < _MIN_VALUE_CHARS or not value.isprintable() or values.is_stand_in(value):
         return False

@@ -109,7 +109,7 @@ def _kind(words: list[str], everything: list[str]) -> str | None:  # noqa: PLR09
             else "token"
         )
     if last == "key":
-        return _key_kind(lead, everything)
+        return _key_kind(owner if owner in known.DOTTED_KEY_LEADS else lead, everything)
     return _rare_kind(last, lead, everything)
 
 

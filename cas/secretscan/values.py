@@ -25,6 +25,7 @@ _RANDOM_BITS: Final = 5.0
 _LONG_RANDOM_BITS: Final = 4.6  # averages of longer texts spread less
 _LONG_CHARS: Final = 24
 _RANDOM_MIN_CHARS: Final = 12
+_SCRAMBLED: Final = re.compile(r"[A-Za-z0-9!@#$%^&*()\-_=+.,:;~]+")
 
 _REFERENCE: Final = re.compile(
     r"""\$[{(]|^\$\w+$|^%\w+%$|%[sdr]\b|%\(\w+\)|\{\{|\}\}|\{[\w.!:\[\]'"]*\}|^<.*>$|^\[.*\]$|^&(?:lt|\#x3c);|<[a-z_
@@ -163,6 +164,18 @@ def is_random(value: str, least_chars: int = _RANDOM_MIN_CHARS) -> bool:
     ):
         return bits >= limit
     return bits >= limit + 0.5 and len(value) >= 16  # one alphabet alone says less
+
+
+def is_scrambled(value: str) -> bool:
+    """Tell whether a value was drawn from letters, digits and signs alike, as frameworks draw their signing keys.
+
+    Its brackets close nothing and its signs join nothing, so that other judgements take it for an expression.
+    """
+    if len(value) < _LONG_CHARS or not _SCRAMBLED.fullmatch(value):
+        return False
+    signs = {character for character in value if not character.isalnum()}
+    has_digits = sum(map(str.isdigit, value)) >= 3
+    return has_digits and len(signs - set("-_.")) >= 4 and surprise_bits(value) >= _LONG_RANDOM_BITS
 
 
 def is_password(value: str, *, quoted: bool, whole_line: bool) -> bool:

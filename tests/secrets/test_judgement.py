@@ -7,7 +7,7 @@ import pytest
 
 from cas.secretscan import SecretScanner
 from cas.secretscan.names import judge_name, split_words
-from cas.secretscan.values import is_password, is_random, is_stand_in
+from cas.secretscan.values import is_password, is_random, is_scrambled, is_stand_in
 from tests.secrets.corpus import B62, Maker
 
 SCANNER = SecretScanner(engine="python")
@@ -43,6 +43,8 @@ def test_name_is_cut_into_words(name, words):
         ("config.exchange.secret", "secret"),
         ("api_key_live", "key"),
         ("seed_phrase", "mnemonic"),
+        ("feed.data.api.key", "key"),
+        ("TIMESCALE_PASS", "password"),
     ],
 )
 def test_name_of_a_credential_is_recognised(name, kind):
@@ -80,6 +82,53 @@ def test_name_of_a_credential_is_recognised(name, kind):
 )
 def test_name_of_something_else_is_not(name):
     assert judge_name(name) is None
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_value_of_letters_digits_and_signs_is_scrambled(seed):
+    rng = random.Random(f"scrambled {seed}")
+    signs = "!@#$%^&*(-_=+)"
+    value = "".join(rng.choice(string.ascii_lowercase + string.digits + signs) for _ in range(50))
+    assert is_scrambled(value)
+    assert SCANNER.scan(f'[web]\nsecret_key = "{value}"\n'.encode(), "web.toml")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "%(asctime)s-%(levelname)s-%(message)s",
+        "hmac(sha256(key+salt1),payload2)+nonce3",
+        "2024-03-01_2024-06-30_1h+4h+1d_v2",
+        "sma(10)+sma(20)*0.5-ema(50)*1.5+atr(14)",
+        "change-me!-change-me!-change-me!-1234",
+        "rsi(14)<30&close>sma(200)&volume>1.5",
+    ],
+)
+def test_value_that_is_an_expression_is_not_scrambled(value):
+    assert not is_scrambled(value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'os.getenv("FEED_API_KEY", "{}")',
+        'os.environ.get("FEED_API_KEY", "{}")',
+        'os.environ.setdefault("FEED_API_KEY", "{}")',
+        'monkeypatch.setenv("FEED_API_KEY", "{}")',
+    ],
+)
+def test_default_of_a_setting_is_found_in_a_notebook_too(call):
+    line = call.format(Maker(call).of(B62, 32))
+    assert len(SCANNER.scan(line.encode(), "a.py")) == 1
+    escaped = line.replace('"', '\\"')
+    assert len(SCANNER.scan(f'    "{escaped}\\n",\n'.encode(), "a.ipynb")) == 1
+
+
+def test_option_beside_a_command_with_a_password_is_none_itself():
+    command = "mysql -u etl -p" + Maker("mysql").of(B62, 14)
+    text = f"docker login -u etl --password-stdin < /run/secrets/registry\n{command} ticks\n"
+    (finding,) = SCANNER.scan(text.encode(), "run.sh")
+    assert finding.line == 2
 
 
 @pytest.mark.parametrize(
