@@ -97,6 +97,46 @@ CALLS: Final[tuple[Rule, ...]] = (
         literals=(b"connect(", b"connection("),
     ),
     Rule(
+        id="ftp-password",
+        description="password handed to a client of FTP by its place",
+        pattern=rb"(?i:ftp(?:_?tls)?)\(\s{0,8}(?:"
+        + _OPEN
+        + rb"[^\"'\s\\]{1,128}"
+        + _CLOSE
+        + rb"\s{0,3},\s{0,8}){2}"
+        + _OPEN
+        + rb"(?P<v>[^\"'\n\\]{6,128})"
+        + _CLOSE,
+        check="directive",
+        rank=28,
+        guard=rb"ftp(?:_?tls)?\(\s*"
+        + _OPEN_GUARD
+        + rb"[^\"'\s\\]+\\*[\"']\s*,\s*"
+        + _OPEN_GUARD
+        + rb"[^\"'\s\\]+\\*[\"']\s*,\s*"
+        + _OPEN_GUARD
+        + rb"[^\"'\n\\]{6}",
+        literals=(b"ftp(", b"ftptls(", b"ftp_tls("),
+    ),
+    Rule(
+        id="secure-string",
+        description="password made a secure string of PowerShell",
+        pattern=rb"(?i:convertto-securestring)\s{1,3}(?:-(?i:string)\s{1,3})?[\"'](?P<v>[^\"'\n$]{6,128})[\"']",
+        check="directive",
+        rank=18,
+        guard=rb"convertto-securestring\s+(?:-string\s+)?[\"'][^\"'\n$]{6}",
+        literals=(b"convertto-securestring",),
+    ),
+    Rule(
+        id="collection-key",
+        description="API key in the authentication part of a collection of requests",
+        pattern=rb"\"key\"\s{0,3}:\s{0,3}\"value\"\s{0,3},\s{0,40}\"value\"\s{0,3}:\s{0,3}\"(?P<v>[A-Za-z0-9_.\-+/=]{16,128})\"",
+        check="strong",
+        rank=28,
+        guard=rb"\"key\"\s*:\s*\"value\"\s*,\s*\"value\"\s*:\s*\"[a-z0-9_.\-+/=]{16}",
+        literals=(b'"key"',),
+    ),
+    Rule(
         id="set-password",
         description="password handed to a function that sets it",
         pattern=rb"(?i:set_?(?:password|passphrase|secret)(?:_?string)?)\(\s{0,8}(?:"

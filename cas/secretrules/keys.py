@@ -249,11 +249,11 @@ KEYS: Final[tuple[Rule, ...]] = (
     Rule(
         id="auth-pair",
         description="user and password pair",
-        pattern=rb"(?:login|(?:auth|credentials)\s{0,3}=\s{0,3}(?:[A-Za-z_.]{0,32}BasicAuth)?)\(\s{0,8}[\"'][^\"'\s]{1,64}[\"']\s{0,3},\s{0,8}[\"'](?P<v>[^\"'\n]{4,128})[\"']",
+        pattern=rb"(?:login|(?i:set_?basic_?auth)|(?:auth|credentials)\s{0,3}=\s{0,3}(?:[A-Za-z_.]{0,32}BasicAuth)?)\(\s{0,8}[\"'][^\"'\s]{1,64}[\"']\s{0,3},\s{0,8}[\"'](?P<v>[^\"'\n]{4,128})[\"']",
         check="password",
         rank=30,
-        guard=rb"(?:login|(?:auth|credentials)\s*=\s*(?:[a-z_.]*basicauth)?)\(\s*[\"'][^\"'\s]+[\"']\s*,\s*[\"'][^\"'\n]{4}",
-        literals=(b"login", b"auth", b"credentials"),
+        guard=rb"(?:login|set_?basic_?auth|(?:auth|credentials)\s*=\s*(?:[a-z_.]*basicauth)?)\(\s*[\"'][^\"'\s]+[\"']\s*,\s*[\"'][^\"'\n]{4}",
+        literals=(b"login", b"auth", b"credentials", b"setbasicauth", b"set_basic_auth"),
     ),
     Rule(
         id="sql-password",

@@ -479,7 +479,8 @@ def _accepts_key(kind: NameKind, value: str, *, quoted: bool, weak: bool) -> boo
     if kind.kind == "wallet" and values.is_wallet_key(value):
         return True
     if kind.kind == "bare-key":
-        return not weak and values.is_random(value, _UNMISTAKABLE_CHARS) and not values.is_hex(value)
+        is_digest = values.is_hex(value) or values.is_named_digest(value)  # of a cache: pip-9f86d081...
+        return not weak and values.is_random(value, _UNMISTAKABLE_CHARS) and not is_digest
     if weak:
         return values.is_random(value, _UNMISTAKABLE_CHARS) and (kind.sure or not values.is_hex(value))
     return values.is_random(value) or (quoted and kind.kind in {"secret", "key"} and values.is_made_up(value))

@@ -232,6 +232,7 @@ _MADE_UP: Final = re.compile(
     r"[A-Za-z][\w-]{4,}?(?<!\d)(?!(?:19|20)\d{6}$)\d{5,12}|[A-Za-z]{0,3}[_-]?(?=[a-zA-Z]*\d)(?=\d*[a-zA-Z])[A-Za-z0-9]{14,64}"
 )
 _WORD_AND_NUMBER: Final = re.compile(r"[A-Za-z][a-z]{3,}[_.]\d{2,6}[a-z]?")
+_NAMED_DIGEST: Final = re.compile(r"(?:[A-Za-z][\w.]{0,15}[-_:/]){1,4}[0-9a-f]{32,128}")
 _HEX: Final = re.compile(r"[0-9a-fA-F-]+")
 
 
@@ -253,6 +254,11 @@ def is_made_up(value: str) -> bool:
 def is_hex(value: str) -> bool:
     """Tell whether a value could be a digest or an id."""
     return bool(_HEX.fullmatch(value))
+
+
+def is_named_digest(value: str) -> bool:
+    """Tell whether a value is a digest behind words that say of what."""
+    return bool(_NAMED_DIGEST.fullmatch(value))
 
 
 def is_word_and_number(value: str) -> bool:
