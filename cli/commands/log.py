@@ -37,7 +37,7 @@ def log(
     ] = "latest",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="Most steps to show.")] = 50,
 ) -> None:
-    """Show the history of a branch, newest first: commits and rollbacks, when, what and why."""
+    """Show the history of a branch, newest first: commits and rollbacks, when, by whom, what and why."""
     from cli.figures import short_oid, written_time_text
     from cli.output import Cell, Column
     from cli.shown import state_cell, strings
@@ -51,6 +51,7 @@ def log(
     columns = [
         Column("COMMIT"),
         Column("WHEN (UTC)", keep=1),
+        Column("WHO", keep=3, least=12),
         Column("WHAT", least=24, folds=True),
         Column("TAGS", least=12, keep=2),
         Column("EXPORT"),
@@ -59,6 +60,7 @@ def log(
         [
             Cell(short_oid(step["commit_sha"]), "name"),
             written_time_text(step["commit_timestamp"]),
+            str(step["author"]).partition(" <")[0],
             _what(step),
             ", ".join(strings(step["tags"])),
             state_cell(step["export_state"]),

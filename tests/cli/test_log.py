@@ -28,6 +28,14 @@ def test_log_rollback_shows_the_reason(store, commit):
     assert "rollback to corr_one: live loss" in store.ok("log", "main").out
 
 
+def test_log_tells_who_committed_where_there_is_room(store, commit, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    commit("one")
+    store.ok("-o", "commit_author_name=Night Desk", "revert", "corr_one")
+    heads, step = store.ok("log", "main").out.splitlines()
+    assert step[heads.index("WHO") :].startswith("Night Desk  ")
+
+
 def test_log_limit_keeps_the_newest(store, commit):
     commit("one")
     commit("two", content="2\n")
