@@ -149,19 +149,40 @@ def run_to_exit_code(call: Callable[[], None], session: Session, *, as_json: boo
 
     try:
         call()
-        sys.stdout.flush()
+        session.output.flush()
     except typer.Exit as error:
-        return error.exit_code
+        return _settled(error.exit_code)
     except BrokenPipeError:
         _drop_output()
         return failures.BROKEN_PIPE
     except (KeyboardInterrupt, typer.Abort, Exception) as error:  # noqa: BLE001  the last station of every error
         session.as_json = session.as_json or as_json
+        code = failures.BROKEN_PIPE
         with contextlib.suppress(BrokenPipeError):
-            return tell(error, session)
-        _drop_output()
-        return failures.BROKEN_PIPE
+            code = tell(error, session)
+        return _settled(code)
     return failures.OK
+
+
+def _settled(code: int) -> int:
+    """Return an exit code once the output is handed on; that it cannot be changes no code but that of success."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _drop_output()
+        return code or (failures.BROKEN_PIPE if isinstance(error, BrokenPipeError) else failures.STORAGE)
+    return code
+
+
+def _open_closed_streams() -> None:
+    """Give streams that were closed at the start a place to go.
+
+    A file of the store would get such a number else, and what is written to the stream.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is that one
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
 
 
 def _drop_output() -> None:
@@ -254,6 +275,7 @@ def main(arguments: Sequence[str] | None = None, session: Session | None = None)
         arguments: The words after ``cas``; None means those of the process.
         session: State to begin with; injected in tests.
     """
+    _open_closed_streams()
     try:
         root_command().main(args=arguments, obj=session or Session())
     except SystemExit as error:

@@ -101,7 +101,7 @@ class Output:
         """Write one line of JSON Lines, at once; the key ``event`` says what it is."""
         self._has_events = True
         self._write(sys.stdout, json.dumps({"event": name, **data}, allow_nan=False, default=str) + "\n")
-        sys.stdout.flush()
+        self.flush()
 
     def line(self, *pieces: Content) -> None:
         """Write one line of text."""
@@ -147,18 +147,23 @@ class Output:
     def raw(self, chunks: Iterable[bytes]) -> None:
         """Write bytes exactly, without a line end of ours."""
         stream = getattr(sys.stdout, "buffer", None)
-        sys.stdout.flush()
+        self.flush()
         for chunk in chunks:
             if stream is None:
                 self._write(sys.stdout, chunk.decode("utf-8", "replace"))
             else:
-                stream.write(chunk)
-        if stream is not None:
-            stream.flush()
+                with _told():
+                    stream.write(chunk)
+        self.flush()
 
     def flush(self) -> None:
-        """Hand on what was written so far; for commands that go on after their result."""
-        sys.stdout.flush()
+        """Hand on what was written so far.
+
+        Raises:
+            StorageError: It cannot be written, as on a full disk.
+        """
+        with _told():
+            sys.stdout.flush()
 
     # --- talk, on stderr -----------------------------------------------------------------------------------------
 
@@ -307,11 +312,26 @@ class Output:
 
     @staticmethod
     def _write(stream: TextIO, text: str) -> None:
-        try:
-            stream.write(text)
-        except UnicodeEncodeError:
-            encoding = stream.encoding or "ascii"
-            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        with _told(is_data=stream is sys.stdout):
+            try:
+                stream.write(text)
+            except UnicodeEncodeError:
+                encoding = stream.encoding or "ascii"
+                stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+@contextlib.contextmanager
+def _told(*, is_data: bool = True) -> Generator[None]:
+    """Turn a refusal to take data into an error of ours; talk that is not taken is dropped: there is nobody to tell."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if is_data:
+            from cas.errors import StorageError
+
+            raise StorageError(f"the output cannot be written: {error.strerror}") from error
 
 
 def _cell(content: Content) -> Cell:

@@ -5,10 +5,47 @@ import pty
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from cas import __version__
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_stream_that_is_closed_changes_no_exit_code_and_no_store(store, commit, place, redirection):
+    commit()
+    command = f'exec "$0" -m cli "$@" {redirection}'
+    for words, code in (
+        (["list"], 0),
+        (["list", "--json"], 0),
+        (["show", "nothing"], 3),
+        (["verify", "--full"], 0),
+    ):
+        done = subprocess.run(["sh", "-c", command, sys.executable, *words], cwd=place, check=False)
+        assert done.returncode == code, words
+    assert store.ok("verify", "--full").code == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_output_that_cannot_be_written_is_told_and_talk_that_cannot_is_dropped(store, commit, place):
+    commit()
+    for words in (["list"], ["list", "--json"], ["cat", "latest", "trades.csv"], ["export", "status"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "cli", *words],
+                cwd=place,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+        assert (done.returncode, b"the output cannot be written: No space left" in done.stderr) == (6, True)
+        assert done.stderr.count(b"\n") == 1, done.stderr
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", "show", "nothing"], cwd=place, stderr=full, check=False
+        )
+    assert done.returncode == 3
 
 
 def test_version_is_the_package_s(cas):
