@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gitexport.summary import ExportSummary
 
 DEFAULT_INTERVAL_S: Final = 10.0  # six pushes a minute, as many as hosts advise
+_LEAST_PAUSE_S: Final = 1.0  # however short the interval
 _LONGEST_PAUSE_S: Final = 300.0
 _LONGEST_WAIT_S: Final = 24 * 3600.0  # the system counts milliseconds, up to 25 days of them
 
@@ -74,7 +75,7 @@ class ExportWorker:
         store: An open store; it must stay open until the worker has stopped.
         interval_s: Seconds between looks at the outbox.
         repository: The target; None means the store's ``repo_path``.
-        on_summary: Called after each export that did something, in the exporting thread.
+        on_summary: Called after each export that did not fail, in the exporting thread.
         on_error: Called with each failure; the worker goes on, after a pause.
         stopping: A flag that ends the worker, when others share it; None means one of its own.
         clock: Monotonic seconds; injected in tests.
@@ -140,7 +141,7 @@ class ExportWorker:
         return summary
 
     def _back_off(self) -> None:
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._pause_s = min(max(2 * self._pause_s, _LEAST_PAUSE_S), _LONGEST_PAUSE_S)
         self._push_at_s = self._clock() + self._pause_s
 
     def _waiting(self) -> tuple[bool, bool]:

@@ -125,6 +125,8 @@ def run(
     from gitexport import Exporter
 
     session = ctx.ensure_object(Session)
+    if interval <= 0:
+        raise typer.BadParameter("--interval has to be above 0")
     if follow:
         if any((limit, only, retry_parked, dry_run, rebuild)) or push is not None:
             raise typer.BadParameter(

@@ -207,5 +207,10 @@ def test_export_follow_as_json_tells_an_error_on_stderr_and_goes_on(repository, 
     assert git("rev-parse", made["branch"], folder="runs.git") == made["commit_sha"]
 
 
+def test_export_follow_without_a_pause_between_looks_is_refused(repository):
+    ended = repository("export", "--follow", "--interval", "0s")
+    assert (ended.code, "above 0" in ended.err) == (2, True)
+
+
 def test_export_follow_takes_no_selection(repository):
     assert repository("export", "--follow", "--limit", "1").code == 2

@@ -74,6 +74,13 @@ def test_worker_spaces_out_failing_pushes_but_not_exports(place, remote, time):
     assert worker.step() is None
 
 
+def test_worker_without_a_remote_rests_between_exports_however_short_its_interval(place, time):
+    worker = ExportWorker(place.store, interval_s=0, clock=time)
+    place.commit()
+    assert worker.step().exported == 1
+    assert [worker.step() for _ in range(3)] == [None] * 3
+
+
 def test_worker_tells_errors_and_goes_on(place, time, tmp_path):
     errors = []
     worker = ExportWorker(place.store, clock=time, on_error=errors.append)
