@@ -19,14 +19,24 @@ def tag_of(store: ArtifactStore, text: str) -> str:
         text: A tag, or anything else that points at a run (`cas help names`).
 
     Raises:
-        NotFoundError: Nothing is called that; near matches are in the hint.
+        NotFoundError: Nothing is called that, near matches are in the hint; or the run has no tag.
         InvalidInputError: More than one id begins so.
     """
     from cas import catalog, names
+    from cas.errors import NotFoundError
     from cli.shown import strings
 
     with store.environment.read() as transaction:
         if catalog.find_tag(transaction, names.check_id(text, "tag")) is not None:
             return text
     record = store.show(text)
-    return str(record["reverted_to"]) if "reverted_to" in record else strings(record["tags"])[0]
+    if "reverted_to" in record:
+        return str(record["reverted_to"])
+    tags = strings(record["tags"])
+    if not tags:  # taken over from a repository in which it had none
+        raise NotFoundError(
+            f"the run {record['correlation_id']} has no tag, and a branch is taken back to a tag",
+            subject=text,
+            hint=f"`cas checkout {record['commit_sha']} DIR` writes its files; committed again, they get one.",
+        )
+    return tags[0]

@@ -54,3 +54,13 @@ def test_import_of_a_branch_that_stays_out_says_why(store, old, git):
     assert ended.code == 4
     assert "stays out: it never held" in ended.err
     assert store("import", "--branch", "nobody").code == 4
+
+
+def test_import_of_a_run_without_a_tag_leaves_a_rollback_to_it_refused_with_a_way_out(store, old, git):
+    commit = old(tag="corr_a")
+    git("tag", "-d", "corr_a")
+    store.ok("import")
+    for words in (["revert", commit[:12]], ["revert", "latest"], ["verify", "--rollback", "latest"]):
+        ended = store(*words)
+        assert (ended.code, "has no tag" in ended.err) == (3, True), ended.err
+    assert f"`cas checkout {commit} DIR`" in ended.err
