@@ -62,7 +62,8 @@ def write_report(verdicts: Verdicts, page: Path) -> None:
         ),
     ]
     if modules:
-        sections += [_together(modules.values()), "## By module", _table(modules), "## Survivors"]
+        older = {name for name in modules if not (ROOT / name).exists() or verdicts.current(name) is None}
+        sections += [_together(modules.values()), "## By module", _table(modules, older), "## Survivors"]
         sections.append(_survivors(modules))
     if missing:
         sections += [
@@ -90,7 +91,7 @@ def _together(kept: Iterable[ModuleVerdicts]) -> str:
     )
 
 
-def _table(modules: dict[str, ModuleVerdicts]) -> str:
+def _table(modules: dict[str, ModuleVerdicts], older: set[str]) -> str:
     lines = [
         "| module | text (git blob) | mutants | tried | killed at first | killed now | share | 95 % interval |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -99,7 +100,7 @@ def _table(modules: dict[str, ModuleVerdicts]) -> str:
         low, high = share_interval(kept.killed_count, kept.tried_count)
         interval = "whole" if kept.whole else f"{100 * low:.0f} to {100 * high:.0f} %"
         lines.append(
-            f"| `{module}` | {kept.source[:10]} | {kept.population} | {kept.tried_count} | {kept.killed_first_count} "
+            f"| `{module}` | {kept.source[:10]}{' (older)' if module in older else ''} | {kept.population} | {kept.tried_count} | {kept.killed_first_count} "
             f"| {kept.killed_count} | {100 * kept.killed_count / kept.tried_count:.1f} % | {interval} |"
         )
     return "\n".join(lines)

@@ -74,6 +74,15 @@ def test_write_report_tells_first_verdicts_from_later_ones(tmp_path):
     assert "2 were killed at once, 3 once tests were written" in text
 
 
+def test_write_report_marks_verdicts_on_an_older_text(tmp_path, monkeypatch):
+    verdicts = tried(tmp_path, "killed")
+    assert "(older)" not in written(verdicts, tmp_path)
+    monkeypatch.setattr(kept_verdicts, "source_id", lambda module: f"another text of {module}")
+    assert f"| `{MODULE}` | {verdicts.modules[MODULE].source[:10]} (older) | 4 |" in written(
+        verdicts, tmp_path
+    )
+
+
 def test_write_report_without_the_marker_is_refused(tmp_path):
     page = tmp_path / "mutation.md"
     page.write_text("Words only.\n")
