@@ -1,7 +1,7 @@
 """Checkout: a run's files on disk, complete and verified, or not at all.
 
 Invariant: files are written into a new directory below a handle, never through a link, and the directory gets its
-name in one rename after every file matched its digest and is on the disk (docs/decisions.md, D23). Hostile names cannot
+name in one rename after every file matched its digest and is on the disk (docs/decisions.md, D24). Hostile names cannot
 leave it: names are checked again here, whatever a manifest says. It must not write to the store.
 """
 
