@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PART_BYTES: Final = (
     4 * 1024 * 1024
 )  # a part is dirty in memory twice while it is written; a few MB keep that small
+# LMDB's values end at 4 GiB, and joining streams takes their size in memory once more.
+MOST_JOINED_BYTES: Final = 64 * 1024 * 1024
 RULESET_BYTES: Final = 8
 SHA1_BYTES: Final = 20
 NOT_SCANNED: Final = bytes(RULESET_BYTES)
@@ -141,7 +143,7 @@ def encode(blob: Blob) -> bytes:
 
 
 def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[int, int]:
-    """Store the blobs that are not there yet; one segment row for all streams held in memory.
+    """Store the blobs that are not there yet; streams held in memory share a segment row, or a few when they are long.
 
     A quarantined blob counts as not there: the new bytes take its place.
 
@@ -167,6 +169,9 @@ def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[in
             continue
         if new.staged_segment is None:
             stored_bytes = len(new.stream)
+            if streams and offset + stored_bytes > MOST_JOINED_BYTES:
+                transaction.append(Table.SEGMENTS, segment_key(segment, 0), b"".join(streams))
+                segment, offset, streams = segment + 1, 0, []
             place = (segment, offset, 1)
             streams.append(new.stream)
             offset += stored_bytes

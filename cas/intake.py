@@ -13,13 +13,15 @@ import functools
 import itertools
 import os
 import stat
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Required, TypedDict, cast
 
+import msgspec
+
 from cas import blobs, names, processmark, tombstones
 from cas.blobs import NOT_SCANNED, RULESET_BYTES, Blob, NewBlob, Stage
-from cas.codec import CHUNK_BYTES, Deflater, crc32, deflate
+from cas.codec import Deflater, crc32, deflate
 from cas.digest import Digester, digest_bytes
 from cas.errors import (
     ArtifactStoreError,
@@ -28,6 +30,7 @@ from cas.errors import (
     InvalidNameError,
     SecretDetectedError,
 )
+from cas.inputfile import changed, iter_chunks, open_input, unreadable
 from cas.manifest import FileEntry, WaiverEntry
 from cas.objects import ObjectHasher, object_id, pack_entry_header
 
@@ -44,6 +47,10 @@ LARGE_FILE_BYTES: Final = 16 * 1024 * 1024
 _BATCH_BYTES: Final = 16 * 1024 * 1024
 # Runs of one kind bear the same few names; longer lists are checked each time, to keep what is remembered small.
 _REMEMBERED_NAMES: Final = 32
+# Compressed streams of a run's files that wait in memory for its transaction, which takes as much again; what comes on
+# top is written at once, as the stream of a large file is, unless it is not worth a transaction of its own.
+HELD_BYTES: Final = 64 * 1024 * 1024
+LEAST_STAGED_BYTES: Final = 512 * 1024
 
 Content = str | os.PathLike[str] | bytes | bytearray | memoryview
 Files = Mapping[str, Content] | Iterable[str | os.PathLike[str]]
@@ -221,6 +228,7 @@ class RunIntake:
         self._gate = gate
         self._on_read = on_read
         self._stages: list[Stage] = []
+        self._held_bytes = 0
         self._rescanned: dict[bytes, bytes] = {}
 
     def scan(self, data: bytes, name: str) -> bool:
@@ -285,21 +293,21 @@ class RunIntake:
                 batch[name] = found
                 batch_bytes += len(found)
                 if batch_bytes > _BATCH_BYTES:
-                    taken |= self._take_small(batch)
+                    taken |= self._take_small(batch, sources)
                     batch, batch_bytes = {}, 0
             else:
                 taken[name] = found
             if self._on_read is not None and isinstance(found, bytes):
                 self._on_read(len(found))
         if len(batch) == len(sources):
-            return self._take_small(batch)
-        taken |= self._take_small(batch)
+            return self._take_small(batch, sources)
+        taken |= self._take_small(batch, sources)
         return {name: taken[name] for name in sources}
 
     def take_open(self, name: str, descriptor: int, size_bytes: int) -> NewBlob | Blob:
         """Take in an open file of ``size_bytes``; the descriptor stays the caller's and its position unmoved."""
         found = self._read_open(name, descriptor, size_bytes)
-        return self._take_small({name: found})[name] if isinstance(found, bytes) else found
+        return self._take_small({name: found}, {name: found})[name] if isinstance(found, bytes) else found
 
     def _read(self, name: str, source: Content) -> bytes | NewBlob | Blob:
         """Return the content of a file that fits into memory; a large one is taken in."""
@@ -312,7 +320,7 @@ class RunIntake:
                 f"file {name!r}: content must be a path or bytes, not {kind}", subject=name
             )
         path = os.fsdecode(source)
-        descriptor = _open_input(name, path)
+        descriptor = open_input(name, path)
         try:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
@@ -320,7 +328,7 @@ class RunIntake:
             try:
                 found = self._read_open(name, descriptor, before.st_size)
             except OSError as error:
-                raise _unreadable(name, path, error) from error
+                raise unreadable(name, path, error) from error
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
@@ -329,7 +337,7 @@ class RunIntake:
             after.st_mtime_ns,
             after.st_ctime_ns,
         ):
-            raise _changed(name)
+            raise changed(name)
         return found
 
     def _read_open(self, name: str, descriptor: int, size_bytes: int) -> bytes | NewBlob | Blob:
@@ -338,10 +346,12 @@ class RunIntake:
             return self._take_large(name, descriptor, size_bytes)
         data = os.pread(descriptor, size_bytes + 1, 0)
         if len(data) != size_bytes:
-            raise _changed(name)
+            raise changed(name)
         return data
 
-    def _take_small(self, batch: Mapping[str, bytes]) -> dict[str, NewBlob | Blob]:
+    def _take_small(
+        self, batch: Mapping[str, bytes], sources: Mapping[str, Content]
+    ) -> dict[str, NewBlob | Blob]:
         digests = [digest_bytes(data) for data in batch.values()]
         with self._environment.read() as transaction:
             known = [blobs.find_sound(transaction, digest) for digest in digests]
@@ -349,9 +359,35 @@ class RunIntake:
             if purged is not None:
                 tombstones.refuse(transaction, purged, list(batch)[digests.index(purged)])
         return {
-            name: self._judge(name, data, digest, blob)
+            name: self._bounded(self._judge(name, data, digest, blob), sources[name])
             for (name, data), digest, blob in zip(batch.items(), digests, known, strict=True)
         }
+
+    def _bounded(self, blob: NewBlob | Blob, source: Content) -> NewBlob | Blob:
+        """Return a file taken in, its stream written at once when memory holds enough of the run's others.
+
+        Only of a file that can be read again; what was given as bytes is in memory anyhow.
+        """
+        if isinstance(blob, Blob) or blob.staged_segment is not None:
+            return blob
+        self._held_bytes += len(blob.stream)
+        if self._held_bytes <= HELD_BYTES or len(blob.stream) < LEAST_STAGED_BYTES:
+            return blob
+        if self.findings or not isinstance(source, str | os.PathLike):
+            return blob
+        self._held_bytes -= len(blob.stream)
+        stage = Stage(self._environment, processmark.own_mark())
+        self._stages.append(stage)
+        stage.feed(blob.stream)
+        stage.finish()
+        return msgspec.structs.replace(
+            blob,
+            stream=b"",
+            staged_segment=stage.segment,
+            staged_mark=stage.mark,
+            staged_bytes=stage.stored_bytes,
+            part_count=stage.part_count,
+        )
 
     def _judge(self, name: str, data: bytes, digest: bytes, known: Blob | None) -> NewBlob | Blob:
         """Return what the store has of this content already, or scan and compress it."""
@@ -403,14 +439,14 @@ class RunIntake:
         stage = Stage(self._environment, processmark.own_mark())
         self._stages.append(stage)
         crc = crc32(pack_entry_header("blob", size_bytes))
-        for chunk in _iter_chunks(name, descriptor, size_bytes, self._on_read):
+        for chunk in iter_chunks(name, descriptor, size_bytes, self._on_read):
             digester.update(chunk)
             hasher.update(chunk)
             piece = deflater.feed(chunk)
             crc = crc32(piece, crc)
             stage.feed(piece)
         if digester.digest() != digest:
-            raise _changed(name)
+            raise changed(name)
         piece = deflater.finish()
         stage.feed(piece)
         stage.finish()
@@ -431,58 +467,11 @@ class RunIntake:
         """Return the digest of a large file, and whether its scan was clean without any waiver."""
         scan = None if self._gate.scanner is None else self._gate.scanner.stream(name)
         digester = Digester()
-        for chunk in _iter_chunks(name, descriptor, size_bytes, self._on_read):
+        for chunk in iter_chunks(name, descriptor, size_bytes, self._on_read):
             digester.update(chunk)
             if scan is not None:
                 scan.feed(chunk)
         return digester.digest(), scan is not None and self._note(*scan.finish_waived())
-
-
-def _iter_chunks(
-    name: str, descriptor: int, size_bytes: int, on_read: Callable[[int], None] | None
-) -> Generator[bytes]:
-    """Yield the bytes of an open file, which must be as many as it had."""
-    position = 0
-    while chunk := os.pread(descriptor, CHUNK_BYTES, position):
-        position += len(chunk)
-        if position > size_bytes:
-            break
-        yield chunk
-        if on_read is not None:
-            on_read(len(chunk))
-    if position != size_bytes:
-        raise _changed(name)
-
-
-def _open_input(name: str, path: str) -> int:
-    try:
-        # O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOFOLLOW: a link's target may be swapped.
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        raise _unreadable(name, path, error) from error
-
-
-def _unreadable(name: str, path: str, error: OSError | ValueError) -> InvalidFileError:
-    if os.path.islink(path):  # noqa: PTH114  a path's own method raises where the path cannot be looked at
-        why = "is a symbolic link"
-    elif isinstance(error, FileNotFoundError):
-        why = "does not exist"
-    elif isinstance(error, PermissionError):
-        why = "is not readable"
-    elif isinstance(error, OSError) and error.errno:
-        why = f"cannot be read: {os.strerror(error.errno)}"
-    else:
-        why = "is not a valid path"
-    return InvalidFileError(f"file {name!r}: {path!r} {why}", subject=name)
-
-
-def _changed(name: str) -> InvalidFileError:
-    return InvalidFileError(
-        f"file {name!r} changed while it was read",
-        subject=name,
-        hint="Commit a file when its writer has closed it.",
-        retryable=True,
-    )
 
 
 def _check_size(gate: Gate, name: str, size_bytes: int) -> None:

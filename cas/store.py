@@ -300,10 +300,8 @@ class ArtifactStore(BranchReverter):
         """Prepare runs and apply those the store does not have, in one transaction; return all results."""
         self._check_open()
         started_s = time.perf_counter()
-        queue, meter = (
-            self.commit_queue,
-            self._meter,
-        )  # now: another thread may close the store before the end
+        # Both asked for now: another thread may close the store before the end.
+        queue, meter = self.commit_queue, self._meter
         while True:
             queue.preparing(+1)
             try:

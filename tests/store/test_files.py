@@ -175,6 +175,59 @@ def test_large_file_of_a_batch_whose_next_run_fails_leaves_no_trace(store, large
     assert dump(store) == before
 
 
+@pytest.fixture
+def little_memory(monkeypatch):
+    """Let a run hold 1,000 bytes of streams in memory, and a segment have 1,000."""
+    monkeypatch.setattr(intake, "HELD_BYTES", 1000)
+    monkeypatch.setattr(intake, "LEAST_STAGED_BYTES", 100)
+    monkeypatch.setattr(blobs, "MOST_JOINED_BYTES", 1000)
+
+
+def make_files(folder, count=12):
+    for number in range(count):
+        (folder / f"{number}.bin").write_bytes(os.urandom(400))
+    return {path.name: path for path in sorted(folder.glob("*.bin"))}
+
+
+@pytest.mark.parametrize(("by_path", "segment_count"), [(True, 1 + 10), (False, 6)], ids=["paths", "bytes"])
+def test_run_of_many_files_is_stored_in_pieces_that_memory_can_hold(
+    store, tmp_path, little_memory, by_path, segment_count
+):
+    files = make_files(tmp_path)
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    run = commit(store, files=files if by_path else contents)
+    with store.environment.read() as transaction:
+        lengths = [
+            len(transaction.view(Table.SEGMENTS, key)) for key in transaction.scan_keys(Table.SEGMENTS)
+        ]
+        assert not list(blobs.iter_uploads(transaction))
+    assert max(lengths) <= 1000
+    assert len(lengths) == segment_count
+    assert {name: store.read_file("1", name) for name in contents} == contents
+    assert store.verify().ok
+    assert commit(store, files=files) == run
+    store.gc()
+    assert store.verify().ok
+
+
+def test_run_of_many_files_that_is_refused_leaves_no_trace(store, tmp_path, little_memory):
+    files = make_files(tmp_path) | {"missing.bin": tmp_path / "missing.bin"}
+    before = dump(store)
+    with pytest.raises(InvalidFileError):
+        commit(store, files=files)
+    assert dump(store) == before
+
+
+def test_growing_run_of_many_files_is_stored_in_pieces_that_memory_can_hold(store, tmp_path, little_memory):
+    files = make_files(tmp_path)
+    with store.open_run("wf", "t", "grown") as run:
+        for path in files.values():
+            run.add_file(path)
+        run.commit()
+    assert all(store.read_file("grown", name) == path.read_bytes() for name, path in files.items())
+    assert store.verify().ok
+
+
 def test_large_file_of_a_run_interrupted_before_its_commit_leaves_no_trace(store, large_file, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -11,7 +11,7 @@ LARGE_BYTES = 2_000
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.setattr("cas.intake.LARGE_FILE_BYTES", LARGE_BYTES)
-    monkeypatch.setattr("cas.intake.CHUNK_BYTES", 500)
+    monkeypatch.setattr("cas.inputfile.CHUNK_BYTES", 500)
     with open_store(tmp_path / "place") as opened:
         yield opened
 
