@@ -8,6 +8,7 @@ manifest's own transaction, the receipt in the one that removes the entry. Owner
 from __future__ import annotations
 
 import enum
+import math
 import time
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -15,7 +16,7 @@ import msgspec
 
 from cas import metrics, pushfeed
 from cas.catalog import sequence_key, sequence_of
-from cas.errors import IntegrityError, WaitTimeoutError
+from cas.errors import IntegrityError, InvalidInputError, WaitTimeoutError
 from cas.lmdbenv import Table
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ _LIKELY_FIRST: Final = (Stage.WRITE, Stage.PUSH, Stage.PARKED_WRITE, Stage.PARKE
 _LAST_EXPORT: Final = b"last_export"
 _LAST_PUSH: Final = b"last_push"
 _EXPORTED_SEGMENT: Final = b"exported_segment"
+_WAITED_FOR: Final = ("exported", "pushed")
 _FIRST_POLL_S: Final = 0.005  # a local export of one run takes about this long
 _LONGEST_POLL_S: Final = 0.25
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -172,8 +174,13 @@ def wait(
     """Poll until a manifest's export has come as far as wanted, or is parked; another process does the work.
 
     Raises:
+        InvalidInputError: The time is no number, or nothing that can be waited for is wanted.
         WaitTimeoutError: Not in time.
     """
+    if wanted not in _WAITED_FOR:
+        raise InvalidInputError(f"state must be one of {', '.join(_WAITED_FOR)}", subject="state")
+    if timeout_s is not None and (not isinstance(timeout_s, int | float) or math.isnan(timeout_s)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInputError("timeout must be a number of seconds", subject="timeout")
     enough = {"pushed", "parked"} if wanted == "pushed" else {"exported", "pushed", "parked"}
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     pause_s = _FIRST_POLL_S

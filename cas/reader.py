@@ -377,6 +377,7 @@ class StoreReader:
 
         Raises:
             NotFoundError: No such run.
+            InvalidInputError: ``timeout`` is no number, or ``state`` none of the two.
             WaitTimeoutError: The state was not reached in time.
         """
         wanted = state or ("pushed" if self.config.auto_push else "exported")

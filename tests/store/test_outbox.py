@@ -6,7 +6,7 @@ import pytest
 
 from cas import marks, metrics, outbox, pushfeed
 from cas.catalog import sequence_key
-from cas.errors import IntegrityError, WaitTimeoutError
+from cas.errors import IntegrityError, InvalidInputError, WaitTimeoutError
 from cas.lmdbenv import Table
 from cas.marks import Forgotten, Pin
 from cas.outbox import Attempt, Receipt, Stage, Status
@@ -403,3 +403,19 @@ def test_wait_in_vain_says_what_it_waited_for(timeout_s):
         outbox.wait(answers, "pushed", timeout_s, "corr_1")
     assert caught.value.subject == "corr_1"
     assert answers.asked == 1 if timeout_s == 0 else answers.asked >= 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "timeout_s", "subject"),
+    [
+        ("pushed", float("nan"), "timeout"),
+        ("pushed", "1", "timeout"),
+        ("parked", 0, "state"),
+        (None, 0, "state"),
+    ],
+)
+def test_wait_for_what_never_comes_is_refused_before_asking(wanted, timeout_s, subject):
+    answers = Answers("queued")
+    with pytest.raises(InvalidInputError) as caught:
+        outbox.wait(answers, wanted, timeout_s, "corr_1")
+    assert (caught.value.subject, answers.asked) == (subject, 0)
