@@ -5,14 +5,18 @@ Invariant: the caller gets as many bytes as the file had when it was opened, or 
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cas.codec import CHUNK_BYTES
 from cas.errors import InvalidFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+# What the process or the machine is short of for a moment; the file itself may be well.
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def iter_chunks(
@@ -61,7 +65,8 @@ def unreadable(name: str, path: str, error: OSError | ValueError) -> InvalidFile
         why = f"cannot be read: {os.strerror(error.errno)}"
     else:
         why = "is not a valid path"
-    return InvalidFileError(f"file {name!r}: {path!r} {why}", subject=name)
+    passes = isinstance(error, OSError) and error.errno in _PASSING
+    return InvalidFileError(f"file {name!r}: {path!r} {why}", subject=name, retryable=passes)
 
 
 def changed(name: str) -> InvalidFileError:

@@ -178,6 +178,14 @@ def storage_error(error: OSError, path: Path, *, writing: bool = False) -> Stora
             hint="Free space, then repeat the call; nothing of it was stored.",
             subject=str(path),
         )
+    if code in {errno.EMFILE, errno.ENFILE}:
+        return StorageError(
+            f"too many open files to use {path}",
+            kind="storage_error",
+            retryable=True,
+            hint="Raise the limit (ulimit -n), or close what is not needed.",
+            subject=str(path),
+        )
     if code in _PLAIN:
         kind, says, hint = _PLAIN[code]
         return StorageError(says.format(path=path), kind=kind, hint=hint, subject=str(path))

@@ -198,9 +198,18 @@ def test_commit_socket_is_refused_by_name(shared_store, tmp_path, monkeypatch):
     assert refuse(shared_store, InvalidFileError, files=[path]).subject == "socket"
 
 
-@pytest.mark.parametrize(("code", "says"), [(errno.EACCES, "not readable"), (errno.EIO, "cannot be read")])
+@pytest.mark.parametrize(
+    ("code", "says", "passes"),
+    [
+        (errno.EACCES, "not readable", False),
+        (errno.EIO, "cannot be read", False),
+        (errno.EMFILE, "cannot be read", True),
+    ],
+)
 @pytest.mark.parametrize("call", ["open", "pread"])
-def test_commit_unreadable_file_is_refused_by_name(shared_store, tmp_path, monkeypatch, call, code, says):
+def test_commit_unreadable_file_is_refused_by_name(
+    shared_store, tmp_path, monkeypatch, call, code, says, passes
+):
     path = tmp_path / "closed.txt"
     path.write_bytes(SMALL)
     real = getattr(os, call)
@@ -216,6 +225,7 @@ def test_commit_unreadable_file_is_refused_by_name(shared_store, tmp_path, monke
     error = refuse(shared_store, InvalidFileError, files=[path])
     assert error.subject == "closed.txt"
     assert says in error.message
+    assert error.retryable == passes
 
 
 @pytest.mark.parametrize("size_bytes", [10, intake.LARGE_FILE_BYTES + 10], ids=["small", "large"])
@@ -374,3 +384,16 @@ def test_store_path_that_is_too_long_is_said_to_be(tmp_path, create):
     with pytest.raises(StorageError, match="longer than a path") as caught:
         open_store(tmp_path, store_path=tmp_path / ("x" * 300), create=create)
     assert caught.value.kind == "not_a_store"
+
+
+def test_store_opened_with_too_many_open_files_blames_no_disk(tmp_path, monkeypatch):
+    with open_store(tmp_path):
+        pass
+
+    def fail(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("cas.lmdbenv.environment.share_directory", fail)
+    with pytest.raises(StorageError, match="too many open files") as caught:
+        open_store(tmp_path)
+    assert caught.value.retryable
