@@ -261,7 +261,7 @@ class _Import:
         }
         tag_objects = {oid: data for oid, kind, data in read_objects(self._git, annotated) if kind == "tag"}
         with tempfile.TemporaryDirectory(
-            prefix="cas-import-", dir=self._store.environment.directory
+            prefix=lease.WORK_PREFIX, dir=self._store.environment.directory
         ) as folder:
             contents = self._read_files(wanted, Path(folder))
             prepared: list[_Prepared] = []

@@ -1,7 +1,8 @@
 """The lease: one exporter at a time per store, freed by the kernel when its holder dies.
 
-Invariant: the lock is on an open file description, so a crash, a kill or a power cut leaves nothing to clean up. What
-the file says is for people only and decides nothing.
+Invariant: the lock is on an open file description, so a crash, a kill or a power cut leaves no lock to clean up; what
+else its holder left in the store's folder, the next one removes. What the file says is for people only and decides
+nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import time
 from typing import TYPE_CHECKING, Final
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEASE_FILE: Final = "export.lock"
+# Folders in the store's, used under the lease; they hold what is not scanned yet.
+WORK_PREFIX: Final = "cas-import-"
 _POLL_S: Final = 0.05
 _GRACE_S: Final = 0.2  # `holder` takes the lock for an instant to see whether it is free
 _FILE_MODE: Final = 0o600
@@ -45,6 +49,8 @@ def hold(store_dir: Path, wait_s: float | None) -> Generator[None, None, None]:
     try:
         with mapped_errors(store_dir):
             _take(descriptor, wait_s)
+            for left in store_dir.glob(f"{WORK_PREFIX}*"):  # of a holder that was killed
+                shutil.rmtree(left, ignore_errors=True)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield

@@ -11,6 +11,7 @@ import pytest
 from cas import ArtifactStore, InvalidInputError
 from gitexport import Exporter, export_status, verify_export
 from gitexport.importing import import_repository
+from gitexport.lease import WORK_PREFIX
 from tests.export.places import assert_sound, digest_of_tree, refs_of, run_git
 
 KEY = "AKIA" + "Q3K7WZ4TUVB2NXY5"
@@ -342,6 +343,17 @@ def test_commit_with_a_time_that_is_no_date_is_taken_with_a_remark(old, store, s
     (listed,) = store.list_artifacts("wf")
     assert (listed["commit_sha"], listed["commit_timestamp"][:19]) == (commit, shown)
     assert store.verify().ok
+
+
+@pytest.mark.parametrize(
+    "work", [import_repository, lambda store: Exporter(store).run(push=False)], ids=["import", "export"]
+)
+def test_files_of_a_killed_import_are_removed_by_whatever_comes_next(old, store, work):
+    left = store.environment.directory / f"{WORK_PREFIX}0f3k"
+    left.mkdir()
+    (left / "blob").write_text(f"aws_access_key_id = '{KEY}'\n")
+    work(store)
+    assert not left.exists()
 
 
 def test_ordinary_clone_whose_runs_only_the_remote_has_is_told_with_a_way_out(old, store, tmp_path):
