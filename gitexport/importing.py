@@ -21,6 +21,7 @@ from cas.errors import (
     InvalidInputError,
     SecretDetectedError,
 )
+from cas.lmdbenv import mapped_errors
 from cas.manifest import MANIFEST_FORMAT, ImportedManifest, ManifestRow
 from cas.silence import silent
 from gitexport import lease
@@ -260,9 +261,11 @@ class _Import:
             tag.oid.hex() for run in group for tag in self._tags.of(run.commit_oid.hex()) if tag.is_annotated
         }
         tag_objects = {oid: data for oid, kind, data in read_objects(self._git, annotated) if kind == "tag"}
-        with tempfile.TemporaryDirectory(
-            prefix=lease.WORK_PREFIX, dir=self._store.environment.directory
-        ) as folder:
+        directory = self._store.environment.directory
+        with (
+            mapped_errors(directory),
+            tempfile.TemporaryDirectory(prefix=lease.WORK_PREFIX, dir=directory) as folder,
+        ):
             contents = self._read_files(wanted, Path(folder))
             prepared: list[_Prepared] = []
             try:

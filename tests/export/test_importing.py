@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import resource
 import shlex
 import shutil
 
 import pytest
 
-from cas import ArtifactStore, InvalidInputError
+from cas import ArtifactStore, InvalidInputError, StorageError, intake
 from gitexport import Exporter, export_status, verify_export
 from gitexport.importing import import_repository
 from gitexport.lease import WORK_PREFIX
@@ -354,6 +355,20 @@ def test_files_of_a_killed_import_are_removed_by_whatever_comes_next(old, store,
     (left / "blob").write_text(f"aws_access_key_id = '{KEY}'\n")
     work(store)
     assert not left.exists()
+
+
+def test_disk_that_takes_no_large_file_is_a_storage_error_and_leaves_nothing(old, store):
+    old.run("t1", "a", files={"large.bin": "x" * (intake.LARGE_FILE_BYTES + 1)})
+    before, after = dump(store), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, after[1]))
+    try:
+        with pytest.raises(StorageError):
+            import_repository(store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, after)
+    assert list(store.environment.directory.glob(f"{WORK_PREFIX}*")) == []
+    assert dump(store) == before
+    assert import_repository(store).commits == 1
 
 
 def test_ordinary_clone_whose_runs_only_the_remote_has_is_told_with_a_way_out(old, store, tmp_path):
