@@ -99,8 +99,9 @@ def _table(modules: dict[str, ModuleVerdicts], older: set[str]) -> str:
     for module, kept in modules.items():
         low, high = share_interval(kept.killed_count, kept.tried_count)
         interval = "whole" if kept.whole else f"{100 * low:.0f} to {100 * high:.0f} %"
+        text = f"{kept.source[:10]}{' (older)' if module in older else ''}"
         lines.append(
-            f"| `{module}` | {kept.source[:10]}{' (older)' if module in older else ''} | {kept.population} | {kept.tried_count} | {kept.killed_first_count} "
+            f"| `{module}` | {text} | {kept.population} | {kept.tried_count} | {kept.killed_first_count} "
             f"| {kept.killed_count} | {100 * kept.killed_count / kept.tried_count:.1f} % | {interval} |"
         )
     return "\n".join(lines)
