@@ -345,3 +345,32 @@ def test_counts_of_a_store_opened_for_reading_are_not_written(tmp_path):
         assert store.flush_metrics() is False
     with open_store(tmp_path, read_only=True) as store:
         assert store.flush_metrics() is False
+
+
+def test_commit_tells_how_far_the_reading_is(store, tmp_path):
+    (tmp_path / "a.csv").write_bytes(bytes(300))
+    told = []
+    files = {"a.csv": tmp_path / "a.csv", "b.csv": b"12345"}
+    store.commit_artifacts("w", "t", files, correlation_id="c", progress=lambda *step: told.append(step))
+    assert {step[0] for step in told} == {"read"}
+    assert told[-1][1:] == (305, 305)
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
+def test_rescan_and_purge_work_also_in_a_store_without_a_gate(store):
+    commit(store, files={"a.py": LEAK.encode(), "b.py": b"FAST = 1\n"})
+    told = []
+    report = store.scan_all(progress=lambda *step: told.append(step))
+    (item,) = report.located
+    assert (report.blob_count, report.known_count) == (2, 0)
+    assert told[-1][1] == told[-1][2]
+    assert store.scan_all().known_count == 1
+    assert store.scan_all(fresh=True).known_count == 0
+    target = item.digest.hex()
+    told.clear()
+    counted = store.purge(target, dry_run=True, progress=lambda *step: told.append(step))
+    assert (counted["target"], counted["dry_run"], len(counted["blobs"])) == (target, True, 1)
+    assert told
+    assert store.read_file("1", "a.py") == LEAK.encode()
+    assert store.purge(target)["dry_run"] is False
+    assert refusal(store.read_file, "1", "a.py", kind=IntegrityError).kind == "purged"
