@@ -42,8 +42,11 @@ def create_held(directory: Path, prefix: str, mode: int) -> tuple[Path, int]:
     Raises:
         OSError: It cannot be created.
     """
-    path = directory / f"{prefix}{secrets.token_hex(8)}"
-    return path, create_held_at(path, mode)
+    while True:
+        path = directory / f"{prefix}{secrets.token_hex(8)}"
+        descriptor = _create(path, mode)
+        if _hold(path, descriptor):
+            return path, descriptor
 
 
 def create_held_at(path: Path, mode: int) -> int:
@@ -53,10 +56,32 @@ def create_held_at(path: Path, mode: int) -> int:
         FileExistsError: It exists.
         OSError: It cannot be created.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with contextlib.suppress(OSError):  # a file system without locks: after a kill the leftover then stays
+    while True:
+        descriptor = _create(path, mode)
+        if _hold(path, descriptor):
+            return descriptor
+
+
+def _create(path: Path, mode: int) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+
+def _hold(path: Path, descriptor: int) -> bool:
+    """Lock what was made a moment ago; False, with the descriptor closed, when a sweeper was there before the lock.
+
+    Until it is locked a new file looks like a killed process's. Once it is locked and the name still leads to it, no
+    sweeper can take it any more.
+    """
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
+        held = is_same_file(path, descriptor)
+    except BlockingIOError:  # a sweeper has it, and is about to remove it
+        held = False
+    except OSError:  # a file system without locks: after a kill the leftover then stays
+        held = True
+    if not held:
+        os.close(descriptor)
+    return held
 
 
 def remove_held(path: Path, descriptor: int) -> None:
@@ -112,17 +137,24 @@ def create_held_folder(parent: Path, prefix: str) -> Generator[tuple[Path, int],
     Raises:
         OSError: It cannot be made.
     """
-    path = parent / f"{prefix}{secrets.token_hex(8)}"
-    path.mkdir(mode=0o700)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    path, descriptor = _create_folder(parent, prefix)
     try:
-        # A file system without locks: after a kill the leftover then stays.
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield path, descriptor
     finally:
         shutil.rmtree(path, ignore_errors=True)  # what stays is swept later
         os.close(descriptor)
+
+
+def _create_folder(parent: Path, prefix: str) -> tuple[Path, int]:
+    while True:
+        path = parent / f"{prefix}{secrets.token_hex(8)}"
+        path.mkdir(mode=0o700)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:  # swept before it was opened
+            continue
+        if _hold(path, descriptor):
+            return path, descriptor
 
 
 def remove_stale_folder(path: Path) -> bool:
