@@ -26,7 +26,7 @@ from gitexport.git import mask_credentials, one_line
 from gitexport.transfer import RefAnswer, push_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gitexport.repository import GitRepository
     from gitexport.transfer import PushAnswer
@@ -301,7 +301,7 @@ class _Pushing(Generic[K]):
         if not left:
             return []
         # Out of time: each half may fit the limit where the whole does not.
-        return self._later(left, reason, halve=halve)
+        return self._later(left, dict.fromkeys((group.key for group in left), reason), halve=halve)
 
     def _after_answer(self, groups: list[RefGroup[K]], answer: PushAnswer) -> list[list[RefGroup[K]]]:
         """Go on after a push with an answer for each ref."""
@@ -310,7 +310,7 @@ class _Pushing(Generic[K]):
         lost: list[RefGroup[K]] = []
         refused: list[tuple[RefGroup[K], list[str]]] = []
         named = False
-        reason = ""
+        why: dict[K, str] = {}
         for group in groups:
             answers = [answer.refs.get(name, _LOST) for name, _ in group.refs]
             reasons = [ref.reason for ref in answers if not ref.accepted]
@@ -321,10 +321,10 @@ class _Pushing(Generic[K]):
                 lost.append(group)
             elif not own:
                 unnamed.append(group)
-                reason = _explained(reasons[0], answer.text)
+                why[group.key] = _explained(reasons[0], answer.text)
             elif _PASSING.search(own[0]) and not (len(groups) == 1 and _TOO_LARGE.search(answer.text)):
                 again.append(group)
-                reason = _explained(own[0], answer.text)
+                why[group.key] = _explained(own[0], answer.text)
             else:
                 named = True
                 refused.append((group, own))
@@ -333,11 +333,11 @@ class _Pushing(Generic[K]):
             following += self._after_silence(lost, "the remote gave no answer", halve=False)
         if again:
             # What the remote cannot take at once (a limit on a pack, one broken object) it may take in part.
-            following += self._later(again, reason, halve="unpack" in reason)
+            following += self._later(again, why, halve=any("unpack" in why[group.key] for group in again))
         if named or unnamed:
             self.refusal_count += 1
         if unnamed:
-            following += self._narrow(unnamed, reason, answer, named=named)
+            following += self._narrow(unnamed, why, answer, named=named)
         return following
 
     def _after_refusal(
@@ -376,32 +376,33 @@ class _Pushing(Generic[K]):
         return name.startswith("refs/heads/") and self.stands_on(present, oid)
 
     def _narrow(
-        self, groups: list[RefGroup[K]], reason: str, answer: PushAnswer, *, named: bool
+        self, groups: list[RefGroup[K]], why: Mapping[K, str], answer: PushAnswer, *, named: bool
     ) -> list[list[RefGroup[K]]]:
         """Go on with groups that were refused for the sake of others, or without a name."""
         if self.refusal_count > _REFUSAL_COUNT:
-            self._settle(groups, PushState.RETRY, reason)
+            self._settle_each(groups, PushState.RETRY, why)
             return []
         if named:
             return [groups] if self.refusal_count == 1 else _halves(groups)
         if len(groups) > 1:
             return _halves(groups)
+        reason = why[groups[0].key]
         if _BLOCKING_REF.search(answer.text):
             self._settle(groups, PushState.REJECTED, _cut(answer.text))
             return []
         if "declined" not in reason:
-            return self._later(groups, reason)
+            return self._later(groups, why)
         self.refused_alone.append((groups[0], reason))
         if len(self.refused_alone) >= _BLANKET_COUNT and not self.report.count(PushState.PUSHED):
             self.report.error = f"the remote refuses everything: {reason}"
         return []
 
     def _later(
-        self, groups: list[RefGroup[K]], reason: str, *, halve: bool = False
+        self, groups: list[RefGroup[K]], why: Mapping[K, str], *, halve: bool = False
     ) -> list[list[RefGroup[K]]]:
         if self._wait():
             return _halves(groups) if halve else [groups]
-        self._settle(groups, PushState.RETRY, reason)
+        self._settle_each(groups, PushState.RETRY, why)
         return []
 
     def _wait(self) -> bool:
@@ -413,6 +414,10 @@ class _Pushing(Generic[K]):
             return False
         self.sleep(delay_s)
         return True
+
+    def _settle_each(self, groups: Sequence[RefGroup[K]], state: PushState, why: Mapping[K, str]) -> None:
+        for group in groups:
+            self._settle([group], state, why[group.key])
 
     def _settle(
         self, groups: Sequence[RefGroup[K]], state: PushState, reason: str = "", *, tried: bool = True

@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -320,6 +321,47 @@ def test_lock_that_stays_at_the_remote_leaves_its_group_for_another_try(local, r
     report = run(local, remote, groups, clock, deadline_s=10)
     assert states(report) == {0: PUSHED, 1: RETRY}
     assert clock.now_s <= 10
+
+
+PROC_RECEIVE = """#!{python}
+import sys
+talk = {talk!r}
+
+def read():
+    size = int(sys.stdin.buffer.read(4), 16)
+    return sys.stdin.buffer.read(size - 4).decode() if size else None
+
+def write(*lines):
+    for line in lines:
+        sys.stdout.buffer.write(b"%04x" % (len(line) + 4) + line.encode())
+    sys.stdout.buffer.write(b"0000")
+    sys.stdout.buffer.flush()
+
+while read() is not None:
+    pass
+write("version=1\\n")
+names = [line.split()[2] for line in iter(read, None)]
+write(*("ng %s %s" % (name, talk[name]) if name in talk else "ok " + name for name in names))
+"""
+
+
+def answers(remote, talk):
+    """Let the remote answer some refs with words of their own; the others are accepted."""
+    git(remote.path, "config", "receive.procReceiveRefs", "refs")
+    path = remote.git_dir / "hooks" / "proc-receive"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(PROC_RECEIVE.format(python=sys.executable, talk=talk))
+    path.chmod(0o755)
+
+
+def test_every_group_left_for_another_try_has_its_own_reason(local, remote, clock):
+    groups = make_groups(local, 3)
+    own = ["no room left, try again", "atomic push failure", "timed out at the second disk"]
+    answers(remote, {name: own[group.key] for group in groups for name, _ in group.refs})
+    report = run(local, remote, groups, clock, deadline_s=0)
+    assert set(states(report).values()) == {RETRY}
+    reasons = [report.outcomes[number].reason for number in range(3)]
+    assert reasons == [f"[remote rejected] ({each})" for each in own]
 
 
 def test_pack_too_large_for_the_remote_is_pushed_in_halves(local, remote, clock):
