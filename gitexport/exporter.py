@@ -23,6 +23,7 @@ from gitexport.options import git_options
 from gitexport.pack import sweep_temporaries
 from gitexport.rebuild import find_lost, note_loss, rebuild_repository
 from gitexport.refs import sweep_ref_leftovers
+from gitexport.remoteurl import is_address
 from gitexport.repository import GitRepository
 from gitexport.summary import ExportSummary
 from gitexport.transfer import sweep_views
@@ -304,7 +305,7 @@ class _Export:
     ) -> None:
         """Push what is exported, if that is wanted and there is a remote, and count what is left."""
         remotes = self._repository.remotes() if wanted else {}
-        pushing = wanted and (self._remote in remotes or "/" in self._remote)
+        pushing = wanted and (self._remote in remotes or is_address(self._remote))
         if wanted and not pushing:
             self.summary.warn(
                 f"nothing was pushed: {self._repository.path} has no remote {self._remote!r}; `git remote add` makes "

@@ -20,6 +20,11 @@ _SCHEME: Final = re.compile(r"([A-Za-z0-9+.-]+)://")
 _SCP_LIKE: Final = re.compile(r"[^/:]+:")
 
 
+def is_address(remote: str) -> bool:
+    """Tell whether something that is no remote's name can be an address: a URL, a path, or ``host:path``."""
+    return not remote.startswith("-") and ("/" in remote or ":" in remote)
+
+
 def checked_url(url: str, remote: str, folder: Path, protocols: Collection[str]) -> str:
     """Return the URL git is to be given; a relative path becomes absolute.
 

@@ -31,7 +31,7 @@ from gitexport.git import (
 from gitexport.heldfile import mapped_os_errors
 from gitexport.objectstream import ObjectStream, PipeReader, iter_streams
 from gitexport.refvalues import RefChange, RefValue, check_oid, check_ref_name, ref_failure
-from gitexport.remoteurl import checked_url
+from gitexport.remoteurl import checked_url, is_address
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -407,7 +407,7 @@ class GitRepository:
                     f"remote {remote!r} has {len(urls)} push URLs; one is needed", subject=remote
                 )
             url = urls[0]
-        elif remote.startswith("-") or ("/" not in remote and ":" not in remote):
+        elif not is_address(remote):
             known = ", ".join(sorted(remotes)) or "none"
             raise ConfigError(
                 f"no remote {remote!r} in {self.path}", hint=f"Remotes: {known}.", subject=remote

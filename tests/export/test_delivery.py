@@ -13,7 +13,7 @@ import pytest
 from cas import ConfigError
 from cas.health import measures
 from cas.lmdbenv import DATA_FILE, Table
-from gitexport import delivery, export_status, verify_export
+from gitexport import Exporter, delivery, export_status, verify_export
 from tests.export.places import hook, refs_of, run_git
 
 
@@ -83,6 +83,20 @@ def test_repository_without_a_remote_exports_and_says_that_nothing_was_pushed(pl
     (warning,) = summary.warnings
     assert warning.startswith(f"nothing was pushed: {place.path} has no remote 'origin'; `git remote add`")
     assert states(place, runs) == ["exported"] * 6
+
+
+def test_remote_given_as_host_and_path_without_a_slash_is_pushed_to(make_place, tmp_path):
+    run_git(tmp_path, "init", "--quiet", "--bare", "served.git")
+    script = tmp_path / "ssh.sh"
+    script.write_text(
+        f'for last; do :; done\ncase "$1" in -G) exit 0;; esac\ncd {tmp_path}; exec sh -c "$last"\n'
+    )
+    place = make_place(git_ssh_command=f"sh {script}")
+    run = place.commit()
+    summary = Exporter(place.store, remote="somewhere:served.git").run(push=True)
+    assert (summary.state, summary.warnings, summary.pushed) == ("done", [], 1)
+    assert states(place, [run]) == ["pushed"]
+    place.assert_exported(tmp_path / "served.git")
 
 
 def test_remote_that_is_down_leaves_runs_exported_and_pushes_later(place, remote, runs):
