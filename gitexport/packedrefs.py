@@ -1,4 +1,4 @@
-"""The ``packed-refs`` file as bytes: finding refs in it, and a new version of it with refs added or moved.
+"""The ``packed-refs`` file as bytes: finding refs in it, and a new version of it with refs added, moved or taken out.
 
 Invariant: what is not edited is copied byte for byte, and the result is sorted and fully peeled as its header
 says. A file that is large beside what is asked of it is never parsed: it is searched by bisection and copied in
@@ -32,14 +32,19 @@ _PARSED_BYTES_PER_NAME: Final = 512
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PackedEdit:
-    """One line to put into the file; ``peeled`` is the object behind an annotated tag, else None. Oids in hex."""
+    """One line to put into the file, or to take out of it: then ``oid`` is None. Oids in hex.
+
+    ``peeled`` is the object behind an annotated tag, else None.
+    """
 
     name: str
-    oid: str
+    oid: str | None
     peeled: str | None = None
 
     def lines(self) -> bytes:
-        """Return the entry as the file holds it."""
+        """Return the entry as the file holds it; nothing for one that goes."""
+        if self.oid is None:
+            return b""
         peeled = f"^{self.peeled}\n" if self.peeled else ""
         return f"{self.oid} {self.name}\n{peeled}".encode()
 
@@ -119,7 +124,8 @@ class PackedRefs:
             end = self._entry_end(at) if self._name_at(at) == name else at
             if at > copied:
                 pieces.append(view[copied:at])
-            pieces.append(edit.lines())
+            if edit.oid is not None:
+                pieces.append(edit.lines())
             copied = end
         pieces.append(view[copied:])
         return pieces

@@ -18,8 +18,11 @@ git's rules for its ``files`` format, which make the short cut safe:
   for its end and compare. Its value then stands, as if it had come after ours, and ConflictError says so
   unless it was built on ours.
 
-Refs with a loose file or a log, deletions, symbolic refs, reftable and foreign forms of the file go the
-ordinary way. This module must not start git itself (``repository.py`` does) and must not know of runs.
+A deletion takes the line out in the same way. It is safe for the same reason: a ref that somebody writes meanwhile
+gets a loose file, which stands.
+
+Refs with a loose file or a log, symbolic refs, reftable and foreign forms of the file go the ordinary way. This
+module must not start git itself (``repository.py`` does) and must not know of runs.
 """
 
 from __future__ import annotations
@@ -167,7 +170,7 @@ def _check_changes(changes: Sequence[RefChange]) -> None:
 def _rewrite_pays(repo: GitRepository, changes: Sequence[RefChange]) -> bool:
     if repo.ref_format != "files":
         return False
-    if any(change.new_oid is None or change.name.startswith(_WORKTREE_REFS) for change in changes):
+    if any(change.name.startswith(_WORKTREE_REFS) for change in changes):
         return False
     path = repo.common_dir / "packed-refs"
     size_bytes = path.stat().st_size if path.exists() else 0
@@ -231,8 +234,7 @@ def _plan(
     current = {change.name: loose.get(change.name) or packed.find(change.name) for change in ordered}
     pending = _pending(ordered, current)
     created = [change.name for change in pending if change.old_oid is None]
-    for name, blocker in look.blocked.items():
-        raise _blocked(blocker, name)
+    _check_blocked(look, changes)
     _check_folders(packed, created)
     moved = (change.name for change in pending if change.old_oid is not None)
     logs = common_dir / "logs"
@@ -288,6 +290,14 @@ def _check_folders(packed: PackedRefs, created: Sequence[str]) -> None:
             raise _blocked(inside, name)
 
 
+def _check_blocked(look: _Look, changes: Sequence[RefChange]) -> None:
+    """Refuse refs that another one's file makes impossible; one that goes is not in the way of anybody."""
+    for blocked, blocker in look.blocked.items():
+        for change in changes:
+            if change.new_oid and (change.name == blocked or change.name.startswith(f"{blocker}/")):
+                raise _blocked(blocker, change.name)
+
+
 def _folders(name: str) -> list[str]:
     """Return the folders of a ref that could be refs themselves, innermost first: not ``refs/heads``."""
     parts = name.split("/")
@@ -301,9 +311,7 @@ def _publish(
     path = repo.common_dir / "packed-refs"
     temporary = repo.common_dir / TEMPORARY_NAME
     pieces = packed.edited(
-        PackedEdit(change.name, change.new_oid, peeled.get(change.new_oid))
-        for change in pending
-        if change.new_oid
+        PackedEdit(change.name, change.new_oid, peeled.get(change.new_oid or "")) for change in pending
     )
     temporary.unlink(missing_ok=True)  # of a killed run
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -337,8 +345,7 @@ def _settle(repo: GitRepository, pending: Sequence[RefChange], look: _Look) -> N
     deadline_s = time.monotonic() + _SETTLE_WAIT_S
     while any(lock.exists() for lock in look.locks) and time.monotonic() < deadline_s:
         time.sleep(POLL_S)
-    for name, blocker in _look(repo.common_dir, [change.name for change in pending]).blocked.items():
-        raise _blocked(blocker, name)
+    _check_blocked(_look(repo.common_dir, [change.name for change in pending]), pending)
     current = read_refs(repo, [change.name for change in pending])
     for change in pending:
         value = current.get(change.name)

@@ -91,6 +91,18 @@ def test_edited_puts_in_adds_and_keeps_the_rest(count, asked_count):
     assert b"".join(pieces) == rendered(present | edits)
 
 
+@pytest.mark.parametrize("asked_count", [0, 100_000], ids=["searched", "parsed"])
+@pytest.mark.parametrize("count", SIZES)
+def test_edited_takes_refs_out_with_the_object_behind_them(count, asked_count):
+    present = sample(count)
+    gone = [*list(present)[::3], *list(present)[1::5], "refs/heads/none"]
+    edits = [PackedEdit(name, None) for name in dict.fromkeys(gone)]
+    pieces = PackedRefs(rendered(present), asked_count).edited([*edits, PackedEdit("refs/z", "a" * 40)])
+    left = {name: value for name, value in present.items() if name not in gone}
+    assert all(len(piece) for piece in pieces[:-1])
+    assert b"".join(pieces) == rendered(left | {"refs/z": ("a" * 40, None)})
+
+
 def test_edited_by_nothing_is_the_same_file():
     data = rendered(sample(8))
     assert b"".join(PackedRefs(data).edited([])) == data

@@ -170,12 +170,61 @@ def test_big_batch_with_a_loose_ref_packs_first(repo):
     assert values(repo) == {change.name: change.new_oid for change in changes}
 
 
-def test_refs_are_deleted_by_git(bare):
-    oid = commit(bare.path)
-    update_refs(bare, [RefChange(BRANCH, None, oid), RefChange("refs/heads/b", None, oid)])
-    update_refs(bare, [RefChange(BRANCH, oid, None)])
-    assert values(bare) == {"refs/heads/b": oid}
-    update_refs(bare, [RefChange(BRANCH, oid, None)])
+@pytest.mark.parametrize("pack", [False, True])
+def test_refs_are_deleted_and_made_together(bare, pack):
+    oid, new = commit(bare.path, "1"), commit(bare.path, "2")
+    names = [BRANCH, "refs/heads/b", "refs/tags/kept"]
+    git(bare.path, "update-ref", "--stdin", stdin="".join(f"create {name} {oid}\n" for name in names))
+    git(bare.path, "update-ref", "refs/tags/t", tag(bare.path, oid))
+    if pack:
+        git(bare.path, "pack-refs", "--all", "--prune")
+    moves = [
+        RefChange(BRANCH, oid, None),
+        RefChange("refs/heads/b", oid, None),
+        RefChange("refs/tags/t", tag(bare.path, oid), None),
+        RefChange("refs/archive/cas/x", None, new),
+    ]
+    for _ in range(2):  # what was deleted already counts as done
+        update_refs(bare, moves)
+        assert values(bare) == {"refs/tags/kept": oid, "refs/archive/cas/x": new}
+    assert bare.fsck_strict() == ()
+    assert leftovers(bare) == []
+
+
+def test_deletions_leave_no_file_for_each_ref_behind(repo):
+    """Many refs are deleted by one rewrite; git would make a lock, and with it a folder, for each of them."""
+    oid = commit(repo.path)
+    names = [f"refs/heads/ai/w{number}/t" for number in range(300)]
+    update_refs(repo, [RefChange(name, None, oid) for name in names])
+    update_refs(repo, [RefChange(name, oid, None) for name in names])
+    assert values(repo) == {}
+    assert not (repo.common_dir / "refs" / "heads" / "ai").exists()
+
+
+def test_ref_to_delete_that_is_not_where_it_was_expected_stops_the_batch(repo):
+    oid, new = commit(repo.path, "1"), commit(repo.path, "2")
+    update_refs(repo, [RefChange(BRANCH, None, oid), RefChange("refs/heads/b", None, new)])
+    with pytest.raises(ConflictError) as caught:
+        update_refs(
+            repo,
+            [
+                RefChange("refs/archive/cas/x", None, new),
+                RefChange(BRANCH, oid, None),
+                RefChange("refs/heads/b", oid, None),
+            ],
+        )
+    assert caught.value.subject == "refs/heads/b"
+    assert values(repo) == {BRANCH: oid, "refs/heads/b": new}
+
+
+def test_branch_with_a_log_is_deleted_with_it(tmp_path):
+    repo = GitRepository.create(tmp_path / "r")
+    oid = commit(repo.path)
+    git(repo.path, "update-ref", "--create-reflog", BRANCH, oid)
+    git(repo.path, "pack-refs", "--all", "--prune")
+    update_refs(repo, [RefChange(BRANCH, oid, None)])
+    assert values(repo) == {}
+    assert not (repo.common_dir / "logs" / BRANCH).exists()
 
 
 def test_few_refs_in_a_large_file_become_loose_files(repo):
@@ -381,6 +430,24 @@ def test_ref_made_by_git_in_the_moment_of_the_rename_stands(repo, at):
         update_refs(repo, [RefChange(BRANCH, None, ours), RefChange("refs/tags/t", None, ours)])
     assert caught.value.subject == BRANCH
     assert values(repo) == {BRANCH: theirs, "refs/tags/t": ours}
+    assert leftovers(repo) == []
+
+
+def test_ref_moved_by_git_in_the_moment_it_is_deleted_stands(repo, at):
+    ours, theirs = commit(repo.path, "ours"), commit(repo.path, "theirs")
+    update_refs(repo, [RefChange(BRANCH, None, ours), RefChange("refs/heads/b", None, ours)])
+    at("os.rename", publishing, lambda: git(repo.path, "update-ref", BRANCH, theirs, ours))
+    with pytest.raises(ConflictError, match="same moment") as caught:
+        update_refs(
+            repo,
+            [
+                RefChange("refs/archive/cas/x", None, ours),
+                RefChange(BRANCH, ours, None),
+                RefChange("refs/heads/b", ours, None),
+            ],
+        )
+    assert caught.value.subject == BRANCH
+    assert values(repo) == {BRANCH: theirs, "refs/archive/cas/x": ours}
     assert leftovers(repo) == []
 
 
@@ -653,8 +720,13 @@ def test_git_killed_by_the_time_limit_leaves_no_lock_that_blocks_the_next_run(re
     foreign = repo.common_dir / f"{max(names)}.lock"
     foreign.write_text(f"{oid}\n")
     patient, repo.options = repo.options, GitOptions(timeout_s=0.5)
-    # a deletion in the batch sends it through git
-    moves = [*(RefChange(name, oid, new) for name in names[1:]), RefChange(names[0], oid, None)]
+    # a ref of one work tree in the batch sends it through git
+    own = "refs/worktree/own"
+    moves = [
+        *(RefChange(name, oid, new) for name in names[1:]),
+        RefChange(names[0], oid, None),
+        RefChange(own, None, oid),
+    ]
     with pytest.raises(GitCommandFailedError) as caught:
         update_refs(repo, moves)
     # On a slow machine it dies while it makes a lock; an empty one is settled after a minute.
@@ -667,7 +739,7 @@ def test_git_killed_by_the_time_limit_leaves_no_lock_that_blocks_the_next_run(re
         assert not lock.read_bytes(), lock
         os.utime(lock, (1, 1))
     update_refs(repo, moves)
-    assert values(repo) == dict.fromkeys(names[1:], new)
+    assert values(repo) == {**dict.fromkeys(names[1:], new), own: oid}
     assert leftovers(repo) == []
 
 
