@@ -69,8 +69,9 @@ With --json, stdout holds data and nothing else:
                         last line has "event": "result".
   services              JSON Lines, one for each thing that happened
 
-Long work is checkout, export, export verify, import, verify, scan, purge, gc,
-backup, restore, demo. Take its result with `cas export --json | tail -n 1`.
+Long work is checkout, export, export verify, export archive, import, verify,
+scan, purge, gc, backup, restore, demo. Take its result with
+`cas export --json | tail -n 1`.
 Every other command, commit as well, writes one document.
 
 An error is one JSON object on stderr: kind, error, hint, subject, retryable,

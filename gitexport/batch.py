@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from cas import outbox, records
 from cas.errors import ConflictError, ExportError, IntegrityError
 from cas.outbox import Stage
+from gitexport.archive import Archive
 from gitexport.history import BranchHistory
 from gitexport.plan import Obstacles, Plan, make_plan, ref_names
 from gitexport.refs import read_refs
@@ -58,6 +59,7 @@ class BatchWriter:
         self._check: CheckLevel = check
         self._hooks = hooks
         self._history = BranchHistory(store, repository)
+        self._archive = Archive(store, repository)
         self._pretended: dict[str, str] = {}  # refs that a dry run would have moved
         # Only the holder of the lease parks entries, so what is parked is read once and kept up to date.
         self._standing: dict[str, tuple[int, str]] | None = None
@@ -107,6 +109,10 @@ class BatchWriter:
 
     def _plan(self, entries: Sequence[Entry], refused: Mapping[int, str]) -> Plan:
         refs = read_refs(self._repository, ref_names(entries)) | self._pretended
+        # Rolled-up refs count as standing where they stood; a branch that begins here cannot be one.
+        archived = self._archive.lacking((entry for entry in entries if entry.parent is not None), refs)
+        if self._archive.trouble is not None:
+            self._summary.warn(self._archive.trouble)
         branches = {entry.branch for entry in entries}
         trees = {
             name: os.fsencode(path).decode(
@@ -124,7 +130,9 @@ class BatchWriter:
             },
             absent=self._absent(entries),
         )
-        plan = make_plan(entries, refs, obstacles, self._history)
+        plan = make_plan(entries, refs | archived, obstacles, self._history)
+        for name in plan.branch_moves.keys() & archived.keys():  # it is made again, on top of where it stood
+            plan.branch_moves[name] = (None, plan.branch_moves[name][1])
         for branch in sorted(plan.branch_moves.keys() & trees.keys()):
             self._summary.warn(_checked_out(branch, trees[branch]))
         return plan

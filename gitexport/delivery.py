@@ -1,8 +1,8 @@
 """Delivering exported runs to the remote: groups of refs out of the outbox, receipts for what the remote shows.
 
-Invariant: a run is recorded as pushed only when the remote holds its branch step and all its tags. Runs of one branch
-form one group, and a branch is always pushed at its newest exported commit, which carries the older ones: a push of
-an older one, retried later, would be refused as a step back.
+Invariant: a run is recorded as pushed only when the remote holds its branch step and all its tags, or the archive that
+they were rolled up into. Runs of one branch form one group, and a branch is always pushed at its newest exported
+commit, which carries the older ones: a push of an older one, retried later, would be refused as a step back.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Final
 from cas import catalog, outbox, purge, records
 from cas.errors import GitCommandFailedError, IntegrityError
 from cas.outbox import Stage
+from gitexport.archive import Archive
 from gitexport.heldfile import mapped_os_errors
 from gitexport.history import BranchHistory
 from gitexport.push import PushState, RefGroup, push
+from gitexport.refs import read_refs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,8 +43,14 @@ class _Branch:
     """What waits to be pushed on one branch."""
 
     sequences: list[int] = dataclasses.field(default_factory=list[int])
+    newest: int = 0
     refs: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
+    tagged: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
     size_bytes: int = 0
+
+    def sequence_of(self, name: str) -> int:
+        """Return which of its commits a ref of it names."""
+        return self.tagged.get(name, self.newest)
 
 
 def deliver(
@@ -77,14 +85,16 @@ def deliver(
         StorageError: A disk refused.
     """
     purge.hold_followers(store.environment, store.now_us())
+    archive = Archive(store, repository)
     if recheck:
-        _queue_lost(store, repository, remote, summary)
+        _queue_lost(store, repository, remote, archive, summary)
     with store.environment.read() as transaction:
         total = outbox.count_entries(transaction, Stage.PUSH) if selection is None else len(selection)
     config = store.config
     after = settled = 0
     while not should_stop():
         waiting, damaged, after = _waiting(store, after, selection)
+        _replace_archived(repository, archive, waiting)
         store.environment.release_pages()
         _park(store, summary, damaged)
         if not waiting and not damaged:
@@ -133,11 +143,30 @@ def _waiting(
                 continue
             branch = waiting.setdefault(loaded.branch, _Branch())
             branch.sequences.append(sequence)
-            branch.refs.update({f"refs/tags/{name}": oid.hex() for name, oid in row.tags})
+            tags = {f"refs/tags/{name}": oid.hex() for name, oid in row.tags}
+            branch.refs.update(tags)
+            branch.tagged.update(dict.fromkeys(tags, sequence))
             branch.size_bytes += records.stored_bytes(transaction, loaded)
         for name, branch in waiting.items():
-            branch.refs[f"refs/heads/{name}"] = _newest_exported(transaction, name).hex()
+            branch.newest, commit = _newest_exported(transaction, name)
+            branch.refs[f"refs/heads/{name}"] = commit.hex()
     return waiting, damaged, after
+
+
+def _replace_archived(repository: GitRepository, archive: Archive, waiting: Mapping[str, _Branch]) -> None:
+    """Let the archive go to the remote in the place of refs that were rolled up into it before they were pushed."""
+    if archive.tip is None:
+        return
+    standing = read_refs(repository, (name for branch in waiting.values() for name in branch.refs))
+    for short_name, branch in waiting.items():
+        gone = branch.refs.keys() - standing.keys()
+        head = archive.head_of(short_name) if gone else None
+        if head is None:
+            continue
+        held = {name for name in gone if branch.sequence_of(name) <= head[0]}
+        branch.refs = {name: oid for name, oid in branch.refs.items() if name not in held}
+        if held:
+            branch.refs[archive.ref] = archive.tip
 
 
 def _park(store: ArtifactStore, summary: ExportSummary, damaged: Mapping[int, str]) -> None:
@@ -152,15 +181,22 @@ def _park(store: ArtifactStore, summary: ExportSummary, damaged: Mapping[int, st
         summary.fail(f"manifest {sequence}", "", reason)
 
 
-def _newest_exported(transaction: ReadTransaction, branch: str) -> bytes:
+def _newest_exported(transaction: ReadTransaction, branch: str) -> tuple[int, bytes]:
+    """Return sequence and commit of the newest step of a branch that is in git."""
     for sequence in catalog.branch_sequences(transaction, branch):
         if outbox.get_receipt(transaction, sequence) is not None:
             with contextlib.suppress(IntegrityError):  # damaged: those below it can be pushed without it
-                return records.load(transaction, sequence)[1].commit_oid
+                return sequence, records.load(transaction, sequence)[1].commit_oid
     raise AssertionError(f"{branch} waits for a push and was never exported")
 
 
-def _queue_lost(store: ArtifactStore, repository: GitRepository, remote: str, summary: ExportSummary) -> None:
+def _queue_lost(
+    store: ArtifactStore,
+    repository: GitRepository,
+    remote: str,
+    archive: Archive,
+    summary: ExportSummary,
+) -> None:
     """Queue again what was pushed and the remote does not show; a remote that does not answer changes nothing."""
     try:
         shown = repository.list_remote_refs(repository.push_url(remote), timeout_s=store.config.push_timeout)
@@ -168,10 +204,11 @@ def _queue_lost(store: ArtifactStore, repository: GitRepository, remote: str, su
         summary.warn(f"the remote could not be compared: {error.message}")
         return
     after = 0
+    at = archive.position(shown.get(archive.ref))
     while True:
         with store.environment.read() as transaction:
             batch = list(itertools.islice(outbox.iter_receipts(transaction, after=after), _ROUND_RUNS))
-            lost = [sequence for sequence in batch if _is_lost(transaction, sequence, shown)]
+            lost = [sequence for sequence in batch if _is_lost(transaction, sequence, shown, archive, at)]
         if lost:
             with store.environment.write() as transaction:
                 for sequence in lost:
@@ -181,11 +218,16 @@ def _queue_lost(store: ArtifactStore, repository: GitRepository, remote: str, su
         after = batch[-1]
 
 
-def _is_lost(transaction: ReadTransaction, sequence: int, shown: Mapping[str, str]) -> bool:
+def _is_lost(
+    transaction: ReadTransaction, sequence: int, shown: Mapping[str, str], archive: Archive, at: int | None
+) -> bool:
     receipt = outbox.get_receipt(transaction, sequence)
     if receipt is None or not receipt.pushed_at_us or outbox.find_entry(transaction, sequence) is not None:
         return False  # what waits in the outbox is pushed in any case
     loaded, row = records.load(transaction, sequence)
+    head = None if at is None else archive.head_of(loaded.branch, at)
+    if head is not None and sequence <= head[0]:
+        return False
     if any(shown.get(f"refs/tags/{name}") != oid.hex() for name, oid in row.tags):
         return True
     tip = shown.get(f"refs/heads/{loaded.branch}")

@@ -361,7 +361,7 @@ class _Pushing(Generic[K]):
         following: list[list[RefGroup[K]]] = []
         for group, reason in ahead:
             left = tuple(ref for ref in group.refs if not self._holds(present.get(ref[0]), *ref))
-            if any(name.startswith("refs/heads/") for name, _ in left):
+            if any(not name.startswith("refs/tags/") for name, _ in left):
                 self._settle([group], PushState.REJECTED, reason)
             elif left:  # its tags
                 following.append([dataclasses.replace(group, refs=left)])
@@ -370,10 +370,10 @@ class _Pushing(Generic[K]):
         return following
 
     def _holds(self, present: str | None, name: str, oid: str) -> bool:
-        """Tell whether the remote's value of a ref holds ours: the same, or a branch that stands on it."""
+        """Tell whether the remote's value of a ref holds ours: the same, or, but for tags, one that stands on it."""
         if present is None or present == oid:
             return present == oid
-        return name.startswith("refs/heads/") and self.stands_on(present, oid)
+        return not name.startswith("refs/tags/") and self.stands_on(present, oid)
 
     def _narrow(
         self, groups: list[RefGroup[K]], why: Mapping[K, str], answer: PushAnswer, *, named: bool

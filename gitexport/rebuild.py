@@ -1,7 +1,8 @@
 """A repository that was lost or restored: noticed, compared with every receipt, and written again.
 
 Invariant: what the repository still has is left as it is, with its receipts and what is known of the remote; what it
-has lost is queued again, or, where refs stand and only objects are gone, written at once. Ids stay the same.
+has lost is queued again, or, where refs stand and only objects are gone, written at once. Ids stay the same. What the
+archive holds is not lost, and stays rolled up.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cas import outbox
 from cas.errors import IntegrityError
+from gitexport.archive import Archive, without_archived_tags
 from gitexport.entries import load_entry
 from gitexport.history import BranchHistory
 from gitexport.plan import Obstacles, make_plan, ref_names
@@ -40,6 +42,7 @@ def note_loss(store: ArtifactStore, repository: GitRepository, summary: ExportSu
         except IntegrityError:
             return  # `cas verify` names it
     refs = read_refs(repository, ref_names([entry]))
+    refs |= Archive(store, repository).lacking([entry], refs)
     tip = refs.get(entry.branch)
     stands = tip is not None and BranchHistory(store, repository).holds(entry, tip)
     if not stands or any(refs.get(name) != oid for name, oid in entry.tags):
@@ -86,6 +89,7 @@ def _compared(
 ) -> Iterator[tuple[list[Entry], list[int]]]:
     """Yield, batch by batch, the entries whose refs stand and the sequences of those whose do not."""
     history = BranchHistory(store, repository)
+    archive = Archive(store, repository)
     with store.environment.read() as transaction:
         total = sum(1 for _ in outbox.iter_receipts(transaction))
     after = done = 0
@@ -94,10 +98,13 @@ def _compared(
         if not sequences:
             return
         after = sequences[-1]
-        plan = make_plan(entries, read_refs(repository, ref_names(entries)), Obstacles(), history)
+        refs = read_refs(repository, ref_names(entries))
+        archived = archive.lacking(entries, refs)
+        plan = make_plan(entries, refs | archived, Obstacles(), history)
         standing = {entry.sequence for entry in plan.present}
         # A damaged manifest has no entry; queued again, the export sets it aside and says why.
-        yield plan.present, [sequence for sequence in sequences if sequence not in standing]
+        present = [without_archived_tags(entry, archived) for entry in plan.present]
+        yield present, [sequence for sequence in sequences if sequence not in standing]
         done += len(sequences)
         if progress is not None:
             progress("compare", done, max(done, total))

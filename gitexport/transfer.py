@@ -1,6 +1,7 @@
-"""One push of exactly the given refs, and what the remote said of each.
+"""One push of exactly the given refs, or one that deletes them, and what the remote said of each.
 
-Invariant: nothing else is pushed, deleted or forced, and a ref counts as accepted only if the remote said so.
+Invariant: nothing else is pushed or deleted, nothing is forced, and a ref counts as accepted only if the remote said
+so.
 This module decides nothing: what to push together, to repeat or to give up is ``push.py``'s business.
 
 git matches explicit refspecs against every local and every remote ref, which is quadratic; wildcards are not,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from gitexport.repository import GitRepository
 
-_ACCEPTED_FLAGS: Final = frozenset(" *=")  # fast-forward, new, up to date
+_ACCEPTED_FLAGS: Final = frozenset(" *=-")  # fast-forward, new, up to date, deleted
 _VIEW_PREFIX: Final = "cas-push-"
 
 
@@ -56,6 +57,14 @@ class PushAnswer:
     refs: Mapping[str, RefAnswer]
     text: str
 
+    def accepts(self, name: str) -> bool:
+        """Tell whether a ref was accepted; one that git said nothing of was not."""
+        return name in self.refs and self.refs[name].accepted
+
+    def reason(self, name: str) -> str:
+        """Return why a ref was not accepted."""
+        return self.refs[name].reason if name in self.refs else "no answer"
+
 
 def push_once(
     repo: GitRepository, url: str, refs: Mapping[str, str], *, timeout_s: float, atomic: bool = True
@@ -82,6 +91,38 @@ def push_once(
         _make_view(folder, repo, refs)
         result = repo.run_remote(
             ["push", *flags, "--end-of-options", url, *(f"{kind}/*:{kind}/*" for kind in kinds)],
+            timeout_s=timeout_s,
+            accepted=ANY_EXIT,
+            extra_env=_view_environment(folder, repo),
+            pass_fds=(descriptor,),
+        )
+    return PushAnswer(_parse(result.stdout), result.stderr)
+
+
+def delete_once(
+    repo: GitRepository, url: str, refs: Mapping[str, str], *, timeout_s: float, atomic: bool = True
+) -> PushAnswer:
+    """Run one ``git push`` that deletes the given refs where they are at the given oids, and nowhere else.
+
+    Args:
+        repo: Whose configuration says how the remote is reached.
+        url: Where, as ``GitRepository.push_url`` gives it.
+        refs: Full name -> hex oid that the remote must have.
+        timeout_s: Seconds until git and all its children are killed.
+        atomic: All refs or none.
+
+    Raises:
+        GitCommandFailedError: Time ran out (kind ``git_timeout``): what the remote has is then unknown.
+        InvalidNameError: A name git would refuse.
+        OSError: The view cannot be written.
+    """
+    flags = ["--porcelain", "--no-verify", "--no-signed", *(["--atomic"] if atomic else [])]
+    names = [check_ref_name(name) for name in sorted(refs)]
+    leases = [f"--force-with-lease={name}:{check_oid(refs[name])}" for name in names]
+    with create_held_folder(repo.common_dir, _VIEW_PREFIX) as (folder, descriptor):
+        _make_view(folder, repo, {})  # no local ref is of interest
+        result = repo.run_remote(
+            ["push", *flags, *leases, "--end-of-options", url, *(f":{name}" for name in names)],
             timeout_s=timeout_s,
             accepted=ANY_EXIT,
             extra_env=_view_environment(folder, repo),

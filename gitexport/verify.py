@@ -1,8 +1,8 @@
 """Proof that git holds, byte for byte, what the store holds.
 
 Invariant: every comparison is of bytes: commits, trees and tags with those rebuilt from the manifest, blobs with their
-BLAKE3 digest, read through git itself. Nothing is changed in either. What git cannot read is a fault like any other,
-and does not end the comparison.
+BLAKE3 digest, read through git itself. A ref that is rolled up counts by the archive's own commits. Nothing is changed
+in either. What git cannot read is a fault like any other, and does not end the comparison.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from cas import catalog, outbox
 from cas.digest import Digester
-from cas.errors import GitCommandFailedError, IntegrityError
+from cas.errors import ConflictError, GitCommandFailedError, IntegrityError
+from cas.objects import parse_tree
+from gitexport.archive import Archive, without_archived_tags
+from gitexport.archivelist import LIST_NAME, parse_list
 from gitexport.entries import load_entry
 from gitexport.history import BranchHistory
 from gitexport.options import git_options
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from cas import ArtifactStore
     from cas.manifest import FileEntry
     from cas.objects import GitObject
+    from gitexport.archive import ArchiveCommit
     from gitexport.entries import Entry
     from gitexport.objectstream import ObjectStream
 
@@ -111,6 +115,9 @@ def verify_export(
         total = sum(1 for _ in outbox.iter_receipts(transaction))
     shown = None if remote is None else git.list_remote_refs(git.push_url(remote))
     history = BranchHistory(store, git)
+    archive = Archive(store, git)
+    _compare_archive(git, archive, report)
+    remote_at = None if shown is None else _remote_archive(shown, archive, report)
     done = 0
     batches = _batches(
         store,
@@ -119,10 +126,11 @@ def verify_export(
         is_late=lambda: deadline_s is not None and time.monotonic() > deadline_s,
     )
     for batch in batches:
-        _compare_refs(git, history, batch.entries, report)
+        archived = _compare_refs(git, history, archive, batch.entries, report)
         if shown is not None:
-            _compare_remote(shown, history, batch.pushed, report)
-        _compare_objects(git, batch.entries, report)
+            rolled_up = {} if remote_at is None else archive.lacking(batch.pushed, shown, remote_at)
+            _compare_remote(shown | rolled_up, history, batch.pushed, report)
+        _compare_objects(git, [without_archived_tags(entry, archived) for entry in batch.entries], report)
         store.environment.release_pages()
         done += batch.seen_count
         if progress is not None:
@@ -164,11 +172,56 @@ def _batches(
         yield dataclasses.replace(batch, seen_count=len(sequences))
 
 
+def _compare_archive(git: GitRepository, archive: Archive, report: ExportReport) -> None:
+    """Compare the list that each commit of the archive carries with the branches it holds as parents."""
+    try:
+        archive.require_own()
+        _compare_lists(git, archive.chain, report)
+    except (ConflictError, IntegrityError) as error:
+        report.add("archive", archive.ref, error.message)
+    except GitCommandFailedError as error:
+        if error.kind != GitCommandFailedError.kind:
+            raise
+        report.add("archive", archive.ref, f"cannot be read: {error.message}")
+
+
+def _compare_lists(git: GitRepository, chain: Sequence[ArchiveCommit], report: ExportReport) -> None:
+    trees = git.iter_object_bytes([commit.tree for commit in chain])
+    lists = {stream.oid: _list_oid(stream, git) for stream in trees}
+    texts = git.iter_object_bytes([lists[commit.tree] or commit.tree for commit in chain])
+    for commit, stream in zip(chain, texts, strict=True):
+        refs = parse_list(b"".join(stream))
+        heads = {oid for name, oid in refs.items() if name.startswith("refs/heads/")}
+        if stream.kind != "blob" or heads != set(commit.heads):
+            report.add("archive", commit.oid, f"its file {LIST_NAME} does not list the branches it holds")
+
+
+def _list_oid(stream: ObjectStream, git: GitRepository) -> str | None:
+    entries = parse_tree(b"".join(stream), git.object_format) if stream.kind == "tree" else []
+    return next((entry.oid.hex() for entry in entries if entry.name == LIST_NAME.encode()), None)
+
+
+def _remote_archive(shown: Mapping[str, str], archive: Archive, report: ExportReport) -> int | None:
+    """Return up to where in the chain the remote's archive goes; None when it has none of ours."""
+    tip = shown.get(archive.ref)
+    position = archive.position(tip)
+    if tip is not None and position is None:
+        report.add("archive", archive.ref, f"the remote has {tip}, which the archive here does not hold")
+    return position
+
+
 def _compare_refs(
-    git: GitRepository, history: BranchHistory, entries: Sequence[Entry], report: ExportReport
-) -> None:
+    git: GitRepository,
+    history: BranchHistory,
+    archive: Archive,
+    entries: Sequence[Entry],
+    report: ExportReport,
+) -> dict[str, str]:
+    """Compare branches and tags, and return those that are archived instead of standing there."""
     wanted = {entry.branch for entry in entries} | {name for entry in entries for name, _ in entry.tags}
     found = read_refs(git, wanted)
+    archived = archive.lacking(entries, found)
+    found |= archived
     newest = {entry.branch: entry for entry in entries}
     for entry in entries:
         for name, oid in entry.tags:
@@ -179,6 +232,7 @@ def _compare_refs(
             report.add(
                 entry.label, entry.branch, f"is {tip}, which lacks {entry.commit}" if tip else "is missing"
             )
+    return archived
 
 
 def _compare_remote(

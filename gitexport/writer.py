@@ -163,6 +163,18 @@ def write_missing(
     return Written(object_count=receipt.object_count, pack_bytes=receipt.size_bytes)
 
 
+def write_made(repository: GitRepository, objects: Sequence[GitObject]) -> PackReceipt:
+    """Write some small objects as one pack; the caller releases its ``.keep`` once refs hold them.
+
+    Raises:
+        ExportError: As for `write_batch`.
+        StorageError: A disk refused.
+    """
+    with _open_pack(repository, len(objects)) as pack:
+        _add_made(pack, objects)
+        return pack.finish()
+
+
 def collect(environment: Environment, entries: Iterable[Entry]) -> Objects:
     """Return every object of some entries once.
 
@@ -240,11 +252,11 @@ def _secure(
     if not trusted.count:
         return []
     oids = trusted.oids
-    lost = set(oids) if _gc_is_running(repository) else repository.missing_objects(oids)
+    lost = set(oids) if gc_is_running(repository) else repository.missing_objects(oids)
     return [_write_pack(environment, repository, trusted.only(lost), check)] if lost else []
 
 
-def _gc_is_running(repository: GitRepository) -> bool:
+def gc_is_running(repository: GitRepository) -> bool:
     """Tell whether a ``git gc`` is at work: it keeps ``gc.pid`` with its process number and machine while it is."""
     note = repository.common_dir / "gc.pid"
     try:
@@ -263,20 +275,28 @@ def _write_pack(
     environment: Environment, repository: GitRepository, objects: Objects, check: CheckLevel
 ) -> PackReceipt:
     ordered = sorted(objects.blobs.values(), key=_place)  # stored order is reading order
-    with PackWriter(
-        repository.common_dir / "objects",
-        objects.count,
-        repository.object_format,
-        shared_bits=repository.shared_bits,
-    ) as pack:
-        for item in objects.made.values():
-            entry = _entry_of(item)
-            pack.add_entry(item.oid, crc32(entry), entry)
+    with _open_pack(repository, objects.count) as pack:
+        _add_made(pack, objects.made.values())
         copy_blobs(environment, pack, ordered, check=check)
         pack.seal()
         if check == "full":  # while the disk works
             check_blobs(environment, (blob for blob in ordered if blob.part_count == 1))
         return pack.finish()
+
+
+def _open_pack(repository: GitRepository, object_count: int) -> PackWriter:
+    return PackWriter(
+        repository.common_dir / "objects",
+        object_count,
+        repository.object_format,
+        shared_bits=repository.shared_bits,
+    )
+
+
+def _add_made(pack: PackWriter, objects: Iterable[GitObject]) -> None:
+    for item in objects:
+        entry = _entry_of(item)
+        pack.add_entry(item.oid, crc32(entry), entry)
 
 
 def _place(blob: Blob) -> tuple[int, int]:

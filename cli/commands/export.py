@@ -1,4 +1,4 @@
-"""``cas export``: bring queued runs into git and push them; the state of that; and the proof.
+"""``cas export``: bring queued runs into git and push them; the state of that; the proof; and rolling up old branches.
 
 Invariant: everything is done by `gitexport`; this module shows it, and turns the outcome into an exit code.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cas import ArtifactStoreError
     from cli.output import Cell, Content, Output
-    from gitexport import ExportReport, ExportSummary
+    from gitexport import ArchiveSummary, ExportReport, ExportSummary
 
 app = new_verb(
     "export",
@@ -33,6 +33,7 @@ app = new_verb(
         "cas export --follow",
         "cas export status",
         "cas export verify --sample 10%",
+        "cas export archive --older-than 90d --dry-run",
     ),
 )
 
@@ -74,6 +75,33 @@ Interval = Annotated[
         show_default=False,
         help="With --follow: how often to look for new runs.  [default: 10s]",
     ),
+]
+
+OlderThan = Annotated[
+    float | None,
+    typer.Option(
+        "--older-than",
+        metavar="TIME",
+        parser=parse_duration,
+        help="Only branches whose newest commit is older, such as 90d.",
+    ),
+]
+KeepNewest = Annotated[
+    int | None,
+    typer.Option(
+        "--keep-newest", min=0, metavar="N", help="Never the N branches that were committed to last."
+    ),
+]
+PushArchive = Annotated[
+    bool | None,
+    typer.Option("--push/--no-push", help="Push the archive, or do not.  [default: setting auto_push]"),
+]
+DeleteRemote = Annotated[
+    bool,
+    typer.Option("--delete-remote", help="Delete rolled-up refs at the remote too, where nobody moved them."),
+]
+DryArchive = Annotated[
+    bool, typer.Option("--dry-run", help="Say which branches would be rolled up; write nothing.")
 ]
 
 
@@ -344,3 +372,93 @@ def _show_report(output: Output, report: ExportReport) -> None:
         output.table(columns, rows)
     if report.not_exported:
         output.note(f"{count_text(report.not_exported, 'commit')} not exported yet: cas export")
+
+
+@app.command(
+    cls=VerbCommand,
+    epilog=examples(
+        "cas export archive --older-than 90d --dry-run",
+        "cas export archive --older-than 90d --keep-newest 1000",
+        "cas export archive --older-than 90d --delete-remote",
+    ),
+)
+def archive(
+    ctx: typer.Context,
+    older_than: OlderThan = None,
+    keep_newest: KeepNewest = None,
+    push: PushArchive = None,
+    delete_remote: DeleteRemote = False,
+    dry_run: DryArchive = False,
+) -> None:
+    """Roll old branches and their tags up into one ref; every commit id stays reachable.
+
+    A branch that is rolled up becomes a parent of a commit under refs/archive/cas, whose file `packed-refs` lists it
+    with its tags; then the refs go, all in one transaction. Runs and files in the store are not concerned, and a new
+    commit or rollback brings its branch back, on top of where it stood. --older-than and --keep-newest both have to
+    allow it; one of them is needed, and `--keep-newest 0` takes every branch.
+
+    A branch stays when a commit of it is not exported yet, not pushed yet where there is a remote, or parked; when it
+    is checked out; and when somebody moved it or one of its tags. Those are listed with the reason.
+
+    The archive is pushed. The remote keeps its refs unless --delete-remote is given: then those that the remote's
+    archive holds are deleted there, of earlier calls too, each only where it still is as it was pushed. A clone fetches
+    refs/archive/* only when told to: `git fetch origin 'refs/archive/*:refs/archive/*'`.
+
+    Exit code 0: done, also where branches stay; 8: something is left, run it again; 9: the remote refused something, or
+    the archive ref is not as it was made; 10: an export is running.
+    """
+    from gitexport import archive_branches
+
+    if older_than is None and keep_newest is None:
+        raise typer.BadParameter("say which branches are old: --older-than TIME, --keep-newest N, or both")
+    if delete_remote and push is False:
+        raise typer.BadParameter("--delete-remote needs the archive at the remote: leave --no-push out")
+    session = ctx.ensure_object(Session)
+    with session.open_for_writing(scans=False) as store, session.output.progress() as progress:
+        summary = archive_branches(
+            store,
+            older_than_s=older_than,
+            keep_newest=keep_newest,
+            push=push,
+            delete_remote=delete_remote,
+            dry_run=dry_run,
+            wait_s=session.lock_wait_s or 0.0,
+            progress=progress,
+        )
+    if session.as_json:
+        session.output.document(summary.as_dict())
+    else:
+        _show_archive(session.output, summary)
+    code = failures.export_code(summary.state)
+    if code and not dry_run:
+        raise typer.Exit(code)
+
+
+def _show_archive(output: Output, summary: ArchiveSummary) -> None:
+    from cli.figures import count_text, duration_text, list_of
+    from cli.output import Cell
+
+    for warning in summary.warnings:
+        output.warn(warning)
+    for item in summary.left:
+        output.line(Cell("stays: ", "warn"), f"{item['branch']} {item['reason']}")
+    branches = count_text(len(summary.branches), "branch", "branches")
+    refs = count_text(summary.refs, "ref")
+    if summary.dry_run:
+        for branch in summary.branches:
+            tags = count_text(len(list_of(branch["tags"])), "tag")
+            when = str(branch["committed_at"])
+            output.line(f"would roll up {branch['branch']} of {when} with {tags}")
+        output.line(f"would roll up {branches}, {refs}")
+        return
+    output.line(f"rolled up {branches}, {refs}, in {duration_text(summary.duration_s)}")
+    if summary.commit_sha is not None:
+        output.line(f"archive {summary.archive} at {summary.commit_sha}")
+    if summary.remote_refs:
+        output.line(f"deleted {count_text(summary.remote_refs, 'ref')} at the remote")
+    for item in summary.kept_at_remote:
+        output.line(Cell("stays at the remote: ", "warn"), f"{item['ref']}: {item['reason']}")
+    if summary.pending is not None:
+        output.line(Cell(f"not complete: {summary.pending}", "warn"), "; run it again")
+    if summary.refused is not None:
+        output.line(Cell(summary.refused, "bad"))

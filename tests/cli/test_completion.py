@@ -40,7 +40,7 @@ def test_completion_of_verbs_loads_no_command(offered, monkeypatch):
 
 
 def test_completion_of_further_commands_offers_them(offered):
-    assert offered("cas export ") == ["run", "status", "verify"]
+    assert offered("cas export ") == ["run", "status", "verify", "archive"]
 
 
 def test_completion_of_a_ref_offers_ids_tags_and_branches(store, commit, offered):

@@ -214,3 +214,68 @@ def test_export_follow_without_a_pause_between_looks_is_refused(repository):
 
 def test_export_follow_takes_no_selection(repository):
     assert repository("export", "--follow", "--limit", "1").code == 2
+
+
+def test_archive_rolls_old_branches_up_and_pushes(repository, commit, git, clock):
+    old = commit("one", task="t1")
+    clock.advance(100 * 86_400)
+    commit("two", task="t2")
+    repository.ok("export")
+    dry = repository.ok("export", "archive", "--older-than", "90d", "--dry-run")
+    assert f"would roll up {old['branch']} of 2026-01-01T00:01:00Z with 1 tag" in dry.out
+    assert "would roll up 1 branch, 2 refs" in dry.out
+    assert git("rev-parse", old["branch"], folder="runs.git") == old["commit_sha"]
+    ended = repository.ok("export", "archive", "--older-than", "90d", "--keep-newest", "1", "--delete-remote")
+    assert "rolled up 1 branch, 2 refs" in ended.out
+    assert "deleted 2 refs at the remote" in ended.out
+    for folder in ("runs.git", "remote.git"):
+        refs = git("for-each-ref", "--format=%(refname)", folder=folder)
+        assert old["branch"] not in refs
+        assert "refs/archive/cas/" in refs
+        assert old["commit_sha"] in git("rev-list", "--all", folder=folder)
+    assert repository.ok("export", "verify", "--remote").code == 0
+
+
+def test_archive_as_json_has_a_line_for_each_branch_and_each_that_stays(repository, commit):
+    commit("one", task="t1")
+    repository.ok("export")
+    waits = commit("two", task="t2")
+    done = repository.ok("export", "archive", "--keep-newest", "0", "--json").json
+    assert (done["state"], done["refs"], done["pushed"]) == ("done", 2, True)
+    assert [item["branch"] for item in done["branches"]] == ["ai/generated/wf_rsi/t1"]
+    assert done["left"] == [{"branch": waits["branch"], "reason": "has a commit that is not exported yet"}]
+    people = repository.ok("export", "archive", "--keep-newest", "0")
+    assert f"stays: {waits['branch']} has a commit that is not exported yet" in people.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [([], "--older-than TIME"), (["--keep-newest", "0", "--delete-remote", "--no-push"], "--no-push")],
+)
+def test_archive_asked_for_nothing_or_the_impossible_is_a_usage_error(repository, words, said):
+    ended = repository("export", "archive", *words)
+    assert ended.code == 2
+    assert said in ended.err
+
+
+def test_archive_without_the_remote_ends_pending_and_with_a_wrong_ref_failed(repository, commit, git, place):
+    commit("one", task="t1")
+    repository.ok("export")
+    (place / "remote.git").rename(place / "away.git")
+    (place / "cas.toml").write_text('repo_path = "runs.git"\nstore_path = ".cas"\npush_timeout = 1\n')
+    ended = repository("export", "archive", "--keep-newest", "0")
+    assert ended.code == 8
+    assert "run it again" in ended.out
+    ref = git("for-each-ref", "--format=%(refname)", "refs/archive", folder="runs.git")
+    git("update-ref", "-d", ref, folder="runs.git")
+    blob = git("hash-object", "-w", "--stdin", folder="runs.git")
+    git("update-ref", ref, blob, folder="runs.git")
+    assert repository("export", "archive", "--keep-newest", "0").code == 9
+
+
+def test_archive_beside_a_running_export_says_so(repository, commit, place):
+    commit("one", task="t1")
+    repository.ok("export")
+    with (place / ".cas" / LEASE_FILE).open("r+b") as lease:
+        fcntl.flock(lease, fcntl.LOCK_EX)
+        assert repository("export", "archive", "--keep-newest", "0").code == 10

@@ -1,4 +1,4 @@
-"""A process that exports in children of its own and kills each before a chosen step; driven by lines of JSON.
+"""A process that exports, or rolls up, in children of its own and kills each before a chosen step; driven by JSON.
 
 A step is a moment at which the disk or a git process may change: opening, writing, syncing, linking, renaming or
 removing a file, starting a process, committing a transaction of the store. They are counted through audit hooks and
@@ -18,7 +18,7 @@ import git.cmd  # noqa: F401  loaded once, so that a child costs only its export
 
 from cas import ArtifactStore, ArtifactStoreConfig, outbox
 from cas.lmdbenv import environment as environments
-from gitexport import Exporter, batch
+from gitexport import Exporter, archive_branches, batch
 
 _RANDOM = re.compile(r"_?[0-9a-f]{16,}")
 _EVENTS = {"os.rename", "os.link", "os.remove", "os.mkdir", "open", "subprocess.Popen"}
@@ -74,7 +74,7 @@ def receive_early():
 
 
 def export(order):
-    """Run one export; the last thing a child does."""
+    """Run one export or roll-up; the last thing a child does."""
     if order.get("broken"):
         receive_early()
     countdown = Countdown(order["step"], tuple(order["folders"]))
@@ -91,7 +91,10 @@ def export(order):
     config = ArtifactStoreConfig(**order["config"])
     with ArtifactStore(config, create=False) as store:
         countdown.armed = True
-        Exporter(store).run(**order["run"])
+        if order["archive"] is None:
+            Exporter(store).run(**order["run"])
+        else:
+            archive_branches(store, **order["archive"])
         countdown.armed = False
 
 

@@ -34,7 +34,7 @@ def killer():
         bufsize=1,
     ) as process:
 
-        def kill(place, step, *, broken=False, **settings):
+        def kill(place, step, *, broken=False, archive=None, **settings):
             config = place.store.config
             order = {
                 "step": step,
@@ -47,6 +47,7 @@ def killer():
                     "object_format": config.object_format,
                 },
                 "run": {"push": False} | settings,
+                "archive": archive,
             }
             process.stdin.write(json.dumps(order) + "\n")
             answer = json.loads(process.stdout.readline())
@@ -255,7 +256,7 @@ def test_gc_that_prunes_at_once_at_any_moment_takes_nothing(place, monkeypatch):
         (PackWriter, "finish"),
         (writer, "update_refs"),
         (writer, "_secure"),
-        (writer, "_gc_is_running"),
+        (writer, "gc_is_running"),
         (PackReceipt, "release_keep"),
         (writer, "_prove"),
         (outbox, "record_exported"),

@@ -10,6 +10,8 @@ import pytest
 
 from gitexport.git import git_version
 from tests.export import (
+    test_archive,
+    test_archive_remote,
     test_delivery,
     test_exporter,
     test_kills,
@@ -27,8 +29,19 @@ if git_version() < (2, 45):
 _LOOKS_INTO_FILES = {
     "test_export_killed_at_every_step_ends_the_same",  # in its place stands the one below
     "test_export_onto_loose_refs_killed_at_every_step_ends_the_same",
+    "test_archive_ref_that_is_wrong_is_reported",
 }
-for _module in (test_delivery, test_exporter, test_kills, test_obstacles, test_rollbacks, test_untouched):
+_MODULES = (
+    test_archive,
+    test_archive_remote,
+    test_delivery,
+    test_exporter,
+    test_kills,
+    test_obstacles,
+    test_rollbacks,
+    test_untouched,
+)
+for _module in _MODULES:
     globals().update(
         {
             name: value

@@ -6,7 +6,7 @@ import pytest
 
 from cas import ArtifactStore, ArtifactStoreConfig
 from cas.digest import digest_bytes
-from gitexport import Exporter
+from gitexport import Exporter, archive_branches
 from tests.secrets.corpus import B62, Maker
 from tests.store.stores import make_clock
 
@@ -75,3 +75,25 @@ def test_purge_before_export_keeps_the_content_out_of_git(places):
     everything = git("cat-file", "--batch-all-objects", "--batch", folder=places / "repo")
     assert VALUE not in everything
     assert "corr_c1" not in git("tag", folder=places / "repo")
+
+
+def test_purge_from_a_rolled_up_branch_is_done_by_dropping_the_archive_and_a_rebuild(places):
+    """As docs/security.md says: what the archive held besides comes back as branches, what was purged does not."""
+    repository = places / "repo"
+    with opened(places) as store:
+        leaked = commit(store, "c0", LEAK)
+        kept = store.commit_artifacts("w", "other", {"a.py": b"A = 1\n"}, correlation_id="c1")
+        Exporter(store).run(push=False)
+        git("remote", "remove", "origin", folder=repository)
+        archive = archive_branches(store, keep_newest=0).archive
+        store.purge(digest_bytes(LEAK).hex())
+        git("update-ref", "-d", archive, folder=repository)
+        git("gc", "-q", "--prune=now", folder=repository)
+        summary = Exporter(store).run(rebuild=True)
+        assert summary.state == "parked"
+        refs = git("for-each-ref", "--format=%(refname:short)", folder=repository).split()
+        assert refs == [kept["branch"], "corr_c1"]
+        objects = git("cat-file", "--batch-all-objects", "--batch-check", folder=repository)
+        assert leaked not in objects
+        assert kept["commit_sha"] in objects
+        assert archive_branches(store, keep_newest=0).state == "done"

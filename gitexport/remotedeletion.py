@@ -1,0 +1,152 @@
+"""Deleting refs at a remote, each only where the remote still has exactly the oid that was put there.
+
+Invariant: git is given the expected oid of every ref (``--force-with-lease=<ref>:<oid>``), and the remote compares once
+more; a ref that somebody moved is left alone and told of. Nothing is deleted without that. Keeps no state between
+calls: what is gone already is not asked for again.
+
+Names are explicit here, where a push uses wildcards (see ``transfer.py``): git compares each with every ref of the
+remote, so batches are small.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from typing import TYPE_CHECKING, Final
+
+from cas.errors import GitCommandFailedError
+from gitexport.transfer import delete_once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gitexport.repository import GitRepository
+    from gitexport.transfer import PushAnswer
+
+DELETES_PER_PUSH: Final = 500
+# Said of refs that did nothing wrong, because another ref of the same push did.
+_COLLATERAL: Final = re.compile(r"atomic push fail|atomic transaction failed|pre-receive hook declined")
+_NO_ATOMIC: Final = re.compile(r"does not support --?atomic push")
+_SHOWN_CHARS: Final = 500
+_BLANKET_COUNT: Final = 4  # refs refused, none deleted: the remote deletes nothing
+_REFUSAL_COUNT: Final = (
+    64  # refused pushes spent on finding culprits in one call; hosts ask for a few a minute
+)
+
+
+@dataclasses.dataclass(slots=True)
+class DeletionReport:
+    """What a call came to.
+
+    Attributes:
+        deleted_count: Refs that the remote took away.
+        kept: Refs that it has still, with the reason.
+        push_count: How many pushes were run.
+        error: Why the rest was not tried, or None.
+        refuses_all: Whether that is because the remote deletes nothing.
+    """
+
+    deleted_count: int = 0
+    kept: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
+    push_count: int = 0
+    error: str | None = None
+    refuses_all: bool = False
+
+
+def delete_remote_refs(
+    repository: GitRepository,
+    url: str,
+    refs: Mapping[str, str],
+    *,
+    timeout_s: float,
+    should_stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> DeletionReport:
+    """Delete refs at a remote, in batches.
+
+    Args:
+        repository: Whose configuration says how the remote is reached.
+        url: As ``GitRepository.push_url`` gives it.
+        refs: Full name -> hex oid that the remote is expected to have.
+        timeout_s: Seconds one git process may take before its process group is killed.
+        should_stop: Asked before each push; when true, what is left stays.
+        progress: Called with ``delete``, refs settled, refs in all.
+
+    Raises:
+        InvalidNameError: A name git would refuse.
+        OSError: The temporary view of the refs cannot be written.
+    """
+    deleting = _Deleting(repository, url, timeout_s, DeletionReport())
+    names = iter(sorted(refs))
+    done = 0
+    while batch := list(itertools.islice(names, DELETES_PER_PUSH)):
+        work = [{name: refs[name] for name in batch}]
+        while work and deleting.report.error is None:
+            if should_stop():
+                deleting.report.error = "stopped"
+            else:
+                work.extend(deleting.attempt(work.pop()))
+        if deleting.report.error is not None:
+            break
+        done += len(batch)
+        if progress is not None:
+            progress("delete", done, len(refs))
+    return deleting.report
+
+
+@dataclasses.dataclass(slots=True)
+class _Deleting:
+    """One call: how the remote is reached, and what it has said so far."""
+
+    repository: GitRepository
+    url: str
+    timeout_s: float
+    report: DeletionReport
+    atomic: bool = True
+    refusal_count: int = 0
+
+    def attempt(self, refs: dict[str, str]) -> list[dict[str, str]]:
+        """Delete some refs by one push, and return what to push next."""
+        self.report.push_count += 1
+        try:
+            answer = delete_once(
+                self.repository, self.url, refs, timeout_s=self.timeout_s, atomic=self.atomic
+            )
+        except GitCommandFailedError as error:
+            self.report.error = error.message
+            return []
+        if answer.refs:
+            return self._after_answer(refs, answer)
+        if self.atomic and _NO_ATOMIC.search(answer.text):
+            self.atomic = False
+            return [refs]
+        self.report.error = answer.text.strip()[:_SHOWN_CHARS] or "git push said nothing"
+        return []
+
+    def _after_answer(self, refs: dict[str, str], answer: PushAnswer) -> list[dict[str, str]]:
+        """Go on with what was refused for the sake of others, without those."""
+        refused = {name: answer.reason(name) for name in refs if not answer.accepts(name)}
+        self.report.deleted_count += len(refs) - len(refused)
+        own = {name: reason for name, reason in refused.items() if not _COLLATERAL.search(reason)}
+        rest = {name: refs[name] for name in refused if name not in own}
+        if len(rest) == 1 and not own:  # nobody else is to blame
+            own, rest = refused, {}
+        self.report.kept |= own
+        self.refusal_count += bool(refused)
+        if len(self.report.kept) >= _BLANKET_COUNT and not self.report.deleted_count:
+            self.report.refuses_all = True
+            self.report.error = f"the remote deletes nothing: {next(iter(self.report.kept.values()))}"
+        elif rest and self.refusal_count > _REFUSAL_COUNT:
+            self.report.error = (
+                f"the remote refused {self.refusal_count} pushes: {next(iter(refused.values()))}"
+            )
+        elif rest:
+            return [rest] if own else _halves(rest)
+        return []
+
+
+def _halves(refs: dict[str, str]) -> list[dict[str, str]]:
+    names = list(refs)
+    middle = (len(names) + 1) // 2
+    return [{name: refs[name] for name in part} for part in (names[middle:], names[:middle])]
