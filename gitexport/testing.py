@@ -28,7 +28,8 @@ from cas.testing import (
     failing_files,
 )
 from cas.testing.faults import Countdown, crash_when, wrapped_call
-from gitexport import writer
+from gitexport import archiving, writer
+from gitexport.archive import Archive
 from gitexport.exporter import Exporter
 from gitexport.repository import GitRepository
 from gitexport.verify import verify_export
@@ -57,7 +58,7 @@ _STEPS: Final = ("transaction", "flush", "rename", "ref update", "push")
 
 @contextlib.contextmanager
 def crash_at_ref_update(after_count: int = 0, *, when: When = "before") -> Generator[Countdown]:
-    """Let an export of this process "end" where the refs of a batch move.
+    """Let an export or roll-up of this process "end" where the refs of a batch move.
 
     Args:
         after_count: How many batches still go through before.
@@ -68,7 +69,17 @@ def crash_at_ref_update(after_count: int = 0, *, when: When = "before") -> Gener
     """
     countdown = Countdown(after_count)
     crash = crash_when(countdown, when)
-    with wrapped_call(writer, "update_refs", before=lambda: crash("before"), after=lambda: crash("after")):
+
+    def before() -> None:
+        crash("before")
+
+    def after() -> None:
+        crash("after")
+
+    with (
+        wrapped_call(writer, "update_refs", before=before, after=after),
+        wrapped_call(archiving, "update_refs", before=before, after=after),
+    ):
         yield countdown
 
 
@@ -125,24 +136,35 @@ def assert_git_holds_what_was_promised(
 ) -> None:
     """Every branch of the model ends in git in the id that was promised, every tag leads to its commit, fsck is clean.
 
+    A branch or tag that was rolled up is not there, and its commit is reachable from the archive.
+
     Raises:
         AssertionError: git shows something else.
     """
     refs = repository.list_refs(("refs",), peeled=True)
     for branch, steps in model.branches.items():
         shown = refs.get(namespace + branch)
+        if shown is None and _is_archived(store, repository, steps[-1].commit_sha):
+            continue
         assert shown is not None, f"git has no branch {branch}"
         assert shown.oid == steps[-1].commit_sha, f"{branch} is not where it was promised to be"
     for stored in model.runs:
         shown = refs.get(f"refs/tags/{stored.tag}")
+        if shown is None and _is_archived(store, repository, stored.commit_sha):
+            continue
         assert shown is not None, f"git has no tag {stored.tag}"
         assert stored.commit_sha in {shown.oid, shown.peeled}, f"{stored.tag} leads elsewhere"
     assert repository.fsck_strict() == (), "git finds fault with the repository"
     assert store.object_format == repository.object_format
 
 
+def _is_archived(store: ArtifactStore, repository: GitRepository, commit_sha: str) -> bool:
+    tip = Archive(store, repository).tip
+    return tip is not None and repository.stands_on(tip, commit_sha)
+
+
 class ExportMachine(RollbackMachine):
-    """Adds exports, pushes to a repository beside, crashes at each of their steps, and answers that get lost."""
+    """Adds exports, pushes to a repository beside, roll-ups, crashes at each of their steps, and lost answers."""
 
     has_exporter = True
 
@@ -206,16 +228,53 @@ class ExportMachine(RollbackMachine):
         refs = self.repository.list_refs(("refs/tags",))
         for stored in self.model.runs:
             state = self.store.export_status(stored.run.correlation_id, revision=stored.revision)
-            if state["export_state"] != "queued":
-                assert f"refs/tags/{stored.tag}" in refs, (
+            if state["export_state"] != "queued" and f"refs/tags/{stored.tag}" not in refs:
+                assert _is_archived(self.store, self.repository, stored.commit_sha), (
                     f"{stored.tag} counts as exported, and is not in git"
                 )
+
+    def _roll_up(self, keep_newest: int, *, delete_remote: bool) -> None:
+        summary = archiving.archive_branches(
+            self.store,
+            remote=str(self.directory / _REMOTE),
+            keep_newest=keep_newest,
+            push=True,
+            delete_remote=delete_remote,
+            pause=lambda _: None,
+        )
+        assert summary.state == "done", summary
+
+    @precondition(lambda self: self.model.runs)
+    @rule(keep_newest=st.integers(0, 2), delete_remote=st.booleans())
+    def roll_up(self, keep_newest: int, *, delete_remote: bool) -> None:
+        """Roll up all branches but the newest, here, and at the remote or not."""
+        self._roll_up(keep_newest, delete_remote=delete_remote)
+        self._assert_remote_has_what_is_noted()
+
+    @precondition(lambda self: self.model.runs)
+    @rule(
+        step=st.sampled_from(_STEPS[1:]),
+        after_count=st.integers(0, 2),
+        when=st.sampled_from(["before", "after"]),
+    )
+    def crash_during_roll_up(self, step: Step, after_count: int, when: When) -> None:
+        """End at a step of a roll-up; nothing is out of reach, and the next one ends the same."""
+        try:
+            with self._crash(step, after_count, when):
+                self._roll_up(0, delete_remote=True)
+        except SimulatedCrash:
+            self.reopen()
+        self._assert_remote_has_what_is_noted()
 
     def _assert_remote_has_what_is_noted(self) -> None:
         refs = self.remote.list_refs(("refs",))
         for stored in self.model.runs:
+            if f"refs/tags/{stored.tag}" in refs:
+                continue
             if self.store.export_status(stored.run.correlation_id, revision=stored.revision)["pushed"]:
-                assert f"refs/tags/{stored.tag}" in refs, f"{stored.tag} counts as pushed, and is not there"
+                assert _is_archived(self.store, self.remote, stored.commit_sha), (
+                    f"{stored.tag} counts as pushed, and is not there"
+                )
 
     @rule()
     def verify_export(self) -> None:
