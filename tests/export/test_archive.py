@@ -10,6 +10,7 @@ import pytest
 
 from cas import ConflictError, InvalidInputError
 from gitexport import Exporter, archive_branches, archiving, verify_export
+from gitexport import refs as refs_module
 from gitexport.archive import ARCHIVE_FOLDER, Archive
 from gitexport.archivelist import PARENTS_PER_COMMIT, parse_list
 from gitexport.repository import GitRepository
@@ -225,6 +226,31 @@ def test_branch_moved_in_the_very_moment_stays_and_the_others_go(place, exported
     assert place.refs()[branch] == exported_runs[0]["commit_sha"]
     assert branch not in listed(place.path)
     assert leftovers(place.path) == []
+
+
+def test_branch_moved_by_git_while_the_refs_go_stands_where_it_was_put(place, exported_runs, monkeypatch):
+    """Between the last look at the refs and the rename that moves them: a loose file wins over what is packed."""
+    run = exported_runs[1]
+    branch = f"refs/heads/{run['branch']}"
+    theirs = place.git(
+        "commit-tree", "-p", run["commit_sha"], "-m", "theirs", f"{run['commit_sha']}^{{tree}}"
+    )
+    publish = refs_module._publish
+
+    def move_first(*words):
+        place.git("update-ref", branch, theirs, run["commit_sha"])
+        return publish(*words)
+
+    monkeypatch.setattr(refs_module, "_publish", move_first)
+    summary = roll_up(place)
+    monkeypatch.undo()
+    assert (summary.state, len(summary.branches)) == ("done", 4)
+    assert [item["branch"] for item in summary.left] == [run["branch"]]
+    assert place.refs()[branch] == theirs
+    assert set(place.refs()) == {branch, summary.archive}
+    assert_reachable(place.path, place.promised)
+    assert [item["branch"] for item in roll_up(place).left] == [run["branch"]]
+    assert verify_export(place.store, place.path).faults == []
 
 
 def test_branches_of_other_names_stay(make_place):
