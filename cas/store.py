@@ -10,7 +10,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from cas import (
     commit,
@@ -267,7 +267,8 @@ class ArtifactStore(BranchReverter):
     def _refused(self, arguments: object, error: ArtifactStoreError) -> Record:
         """Return the result of a run of a batch that is refused."""
         told = refusal(self._scanner, error) or error
-        correlation_id = arguments.get("correlation_id") if isinstance(arguments, Mapping) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        given = cast("Mapping[str, object]", arguments) if isinstance(arguments, Mapping) else {}
+        correlation_id = given.get("correlation_id")
         return records.failed_commit(told.message, shown(self._scanner, correlation_id)) | told.as_dict()
 
     @silent
