@@ -267,7 +267,9 @@ class ArtifactStore(BranchReverter):
     def _refused(self, arguments: object, error: ArtifactStoreError) -> Record:
         """Return the result of a run of a batch that is refused."""
         told = refusal(self._scanner, error) or error
-        given = cast("Mapping[str, object]", arguments) if isinstance(arguments, Mapping) else {}
+        given: Mapping[str, object] = (
+            cast("Mapping[str, object]", arguments) if isinstance(arguments, Mapping) else {}
+        )
         correlation_id = given.get("correlation_id")
         return records.failed_commit(told.message, shown(self._scanner, correlation_id)) | told.as_dict()
 
