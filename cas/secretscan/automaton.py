@@ -16,7 +16,7 @@ from cas.secretscan.tree import ALL_BYTES, Bytes, Choice, Look, Node, Repeat, Se
 # A repeat of one byte with a higher limit counts as unlimited, as its cost is that of one.
 _LARGE_REPEAT: Final = 100
 _WRITTEN_OUT: Final = 3
-_MAX_POSITIONS: Final = 400
+_MAX_POSITIONS: Final = 2000
 _MAX_POSITIONS_WHOLE: Final = 4000
 
 # A counted repeat of one byte as a repeat without a limit, as its first few rounds, or as all of them. The first two

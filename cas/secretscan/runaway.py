@@ -9,14 +9,18 @@ it may be. Nothing is matched here.
 
 from __future__ import annotations
 
-from typing import Final
+import itertools
+from typing import TYPE_CHECKING, Final
 
 from cas.secretscan.automaton import Automaton, TooComplexError, build, ends_in_condition
 from cas.secretscan.steps import MOST_STEPS, is_cheap, worst_text_bytes
 from cas.secretscan.tree import Node, beginnings
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 _ANCHORING_BYTES: Final = 3  # a search that starts so tries few places
-_MAX_STATES: Final = 200_000
+_MAX_STATES: Final = 500_000  # of each search; half a second
 
 
 def runaway_reason(node: Node) -> str | None:
@@ -33,7 +37,7 @@ def runaway_reason(node: Node) -> str | None:
 
 def _reason(node: Node) -> str | None:
     automaton, whole = build(node, "few")
-    component = _components(automaton)
+    component = _components(automaton.follow)
     if automaton.is_ambiguous or _loops_twice(automaton, component):
         return "a repeated part can match the same text in several ways, which takes exponential time"
     if is_cheap(node):
@@ -54,17 +58,17 @@ def _reason(node: Node) -> str | None:
     return None
 
 
-def _components(automaton: Automaton) -> list[int]:
-    """Return for each position the number of its strongly connected component, in an order that edges never go up."""
+def _components(follow: Sequence[Iterable[int]]) -> list[int]:
+    """Return for each node the number of its strongly connected component, in an order that edges never go up."""
     order: list[int] = []
     seen: set[int] = set()
-    for root in range(len(automaton.masks)):
-        _finish(automaton, root, seen, order)
-    backwards: list[list[int]] = [[] for _ in automaton.masks]
-    for source, ways in enumerate(automaton.follow):
-        for target in ways:
+    for root in range(len(follow)):
+        _finish(follow, root, seen, order)
+    backwards: list[list[int]] = [[] for _ in follow]
+    for source, targets in enumerate(follow):
+        for target in targets:
             backwards[target].append(source)
-    component = [-1] * len(automaton.masks)
+    component = [-1] * len(follow)
     count = 0
     for root in reversed(order):
         if component[root] >= 0:
@@ -80,57 +84,55 @@ def _components(automaton: Automaton) -> list[int]:
     return component
 
 
-def _finish(automaton: Automaton, root: int, seen: set[int], order: list[int]) -> None:
+def _finish(follow: Sequence[Iterable[int]], root: int, seen: set[int], order: list[int]) -> None:
     if root in seen:
         return
     seen.add(root)
-    stack = [(root, iter(automaton.follow[root]))]
+    stack = [(root, iter(follow[root]))]
     while stack:
-        position, targets = stack[-1]
+        node, targets = stack[-1]
         target = next((target for target in targets if target not in seen), None)
         if target is None:
             stack.pop()
-            order.append(position)
+            order.append(node)
         else:
             seen.add(target)
-            stack.append((target, iter(automaton.follow[target])))
+            stack.append((target, iter(follow[target])))
 
 
 def _loops_twice(automaton: Automaton, component: list[int]) -> bool:
-    """Tell whether some position can return to itself over one text in two ways."""
+    """Tell whether some position can return to itself over one text in two ways.
+
+    Two readings of one text are a pair of positions. They part and meet again if a pair of different ones lies on a
+    cycle with a pair of equal ones.
+    """
     for source, ways in enumerate(automaton.follow):
         if any(count > 1 and component[target] == component[source] for target, count in ways.items()):
             return True
-    return any(_parts_and_meets(automaton, component, position) for position in range(len(automaton.masks)))
-
-
-def _parts_and_meets(automaton: Automaton, component: list[int], position: int) -> bool:
-    """Tell whether two readings that part after ``position`` come together in it again, within its component."""
-    stack = [(position, position)]
-    seen = set(stack)
-    parted: set[tuple[int, int]] = set()
-    inside = component[position]
-    while stack:
-        pair = stack.pop()
-        for left in automaton.follow[pair[0]]:
-            for right in automaton.follow[pair[1]]:
-                if component[left] != inside or component[right] != inside:
-                    continue
-                if not automaton.masks[left] & automaton.masks[right]:
-                    continue
-                following = (left, right)
-                if following == (position, position) and pair in parted:
-                    return True
-                is_parted = left != right or pair in parted
-                if following in seen and not (is_parted and following not in parted):
-                    continue
-                seen.add(following)
-                if is_parted:
-                    parted.add(following)
-                stack.append(following)
-        if len(seen) > _MAX_STATES:
+    numbers = {(position, position): position for position in range(len(automaton.masks))}
+    pairs, follow = list(numbers), list[list[int]]()
+    tried_count = 0
+    while len(follow) < len(pairs):
+        left, right = pairs[len(follow)]
+        targets: list[int] = []
+        inside = [
+            [target for target in automaton.follow[position] if component[target] == component[position]]
+            for position in (left, right)
+        ]
+        tried_count += len(inside[0]) * len(inside[1])
+        if tried_count > _MAX_STATES:
             raise TooComplexError
-    return False
+        for one, other in itertools.product(*inside):
+            if automaton.masks[one] & automaton.masks[other]:
+                pair = (min(one, other), max(one, other))
+                if pair not in numbers:
+                    numbers[pair] = len(pairs)
+                    pairs.append(pair)
+                targets.append(numbers[pair])
+        follow.append(targets)
+    found = _components(follow)
+    equal = {found[number] for number, (left, right) in enumerate(pairs) if left == right}
+    return any(found[number] in equal for number, (left, right) in enumerate(pairs) if left != right)
 
 
 def _longest_chain(automaton: Automaton, component: list[int], harmless: set[int]) -> int:

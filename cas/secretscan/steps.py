@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # same text only behind fixed text.
 MOST_STEPS: Final = 1 << 24
 _MODELS: Final[tuple[Counted, ...]] = ("loop", "whole")
-_MAX_POSITIONS: Final = 400  # more take longer to count than the text search
+_MAX_POSITIONS: Final = 2000  # more take longer to count than the text search
 _TEXTS: Final = 8  # that are followed at a time, by what they have cost, and as many by what they cost now
 
 

@@ -57,6 +57,19 @@ def test_usual_pattern_is_taken(pattern):
     validate_patterns([pattern])
 
 
+WORDS = [f"{chr(97 + number % 26)}{number:03}zq" for number in range(150)]
+
+
+def test_long_lists_of_words_are_judged_in_a_moment():
+    started_ns = time.thread_time_ns()
+    validate_patterns(
+        ["|".join(WORDS), rf"(?i)(?:{'|'.join(WORDS)})\s*[=:]\s*\w+", f"(?:{'|'.join(WORDS[:30])})+!"]
+    )
+    with pytest.raises(ConfigError, match="exponential"):
+        validate_patterns([f"(?:{'|'.join([*WORDS[:30], 'a000zqa000zq'])})+!"])
+    assert time.thread_time_ns() - started_ns < 20_000_000_000
+
+
 @st.composite
 def trees(draw, depth=3):
     kind = draw(st.sampled_from(["bytes"] * 2 + ["sequence", "choice", "repeat", "look"] * (depth > 0)))
@@ -119,7 +132,7 @@ class Matcher:
 
 @given(node=trees(), text=st.lists(st.sampled_from(b"ab"), min_size=1, max_size=16).map(bytes))
 @example(node=Repeat(Bytes(1 << 97), 1, None), text=b"a" * 16)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_expression_that_is_called_cheap_takes_no_more_steps_than_the_bound(node, text):
     assume(not can_be_empty(node) and not build(node, "few")[0].is_ambiguous)
     taken = Matcher(text).search(node)
