@@ -121,10 +121,10 @@ CALLS: Final[tuple[Rule, ...]] = (
     Rule(
         id="secure-string",
         description="password made a secure string of PowerShell",
-        pattern=rb"(?i:convertto-securestring)\s{1,3}(?:-(?i:string)\s{1,3})?[\"'](?P<v>[^\"'\n$]{6,128})[\"']",
+        pattern=rb"(?i:convertto-securestring)\s{1,3}(?:-(?i:string)\s{1,3})?[\"'](?P<v>[^\"'\n$][^\"'\n]{5,127})[\"']",
         check="directive",
         rank=18,
-        guard=rb"convertto-securestring\s+(?:-string\s+)?[\"'][^\"'\n$]{6}",
+        guard=rb"convertto-securestring\s+(?:-string\s+)?[\"'][^\"'\n$][^\"'\n]{5}",
         literals=(b"convertto-securestring",),
     ),
     Rule(

@@ -4,7 +4,9 @@ Each set was looked at once, then the rules were mended by class, and the next s
 written together and looked at under the rules that were mended after A to K; then the places of
 `tests.secrets.contexts` were listed and mended as a whole, and M and N looked at once more before a miss of theirs was
 seen: 1.000 / 0.976 and 0.986 / 0.961. O was written after that, by the same hand; P by one who had seen neither the
-rules nor the other sets. G, K, O and P are only reported on: no rule was changed for them.
+rules nor the other sets. Q was condensed from two corpora of 800 whole files each, written before a look at what the
+rules make of them: one template for each place, so that the places that were missed weigh more than there. G, K, O and
+P are only reported on: no rule was changed for them.
 """
 
 import importlib
@@ -14,7 +16,7 @@ import pytest
 from cas.secretscan import SecretScanner
 from tests.secrets.blind.draft import judge, make
 
-TUNED = ("a", "b", "c", "d", "e", "f", "h", "i", "j", "l", "m", "n")
+TUNED = ("a", "b", "c", "d", "e", "f", "h", "i", "j", "l", "m", "n", "q")
 REPORTED = ("g", "k", "o", "p")
 FIRST_LOOK = {  # precision and recall
     "a": (1.000, 0.86),
@@ -33,8 +35,9 @@ FIRST_LOOK = {  # precision and recall
     "n": (0.986, 0.939),
     "o": (1.000, 1.000),
     "p": (1.000, 0.974),
+    "q": (0.969, 0.857),
 }
-DRAWS = dict.fromkeys("abcdefghijk", 2) | dict.fromkeys("lmn", 3) | {"o": 4, "p": 3}
+DRAWS = dict.fromkeys("abcdefghijk", 2) | dict.fromkeys("lmn", 3) | {"o": 4, "p": 3, "q": 3}
 
 
 def samples(name, seed):
