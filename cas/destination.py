@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from cas.errors import InvalidFileError
 from cas.lmdbenv import DATA_FILE, storage_error
@@ -26,6 +26,28 @@ _BAD_PATH: Final = frozenset(
     }
 )
 _HINT: Final = "Choose a new folder."
+
+
+def folder_path(directory: object) -> Path:
+    """Return the folder that a caller names.
+
+    Raises:
+        InvalidFileError: It is no path, is empty, or holds what no path may.
+    """
+    if not isinstance(directory, str | os.PathLike):
+        raise InvalidFileError(f"a folder must be a path, not {type(directory).__name__}")
+    text = os.fspath(cast("str | os.PathLike[str]", directory))
+    if not isinstance(text, str) or not text or "\0" in text or not _is_encodable(text):
+        raise InvalidFileError(f"{text!a} is not the path of a folder", subject=ascii(text))
+    return Path(text)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -7,10 +7,10 @@ Thin: the work is done by `cas.retention`, `cas.gc`, `cas.heal` and `cas.backup`
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cas import backup, check, gc, heal, intake, marks, predicate, query, repair, retention, rollback
+from cas.destination import folder_path
 from cas.errors import InvalidInputError, SecretDetectedError
 from cas.gc import DEFAULT_DEAD_SHARE
 from cas.meter import Meter, meter_of
@@ -139,6 +139,10 @@ class StoreKeeper(StoreReader):
     def _decide(
         self, refs: Sequence[str], policy: RetentionPolicy | None, selection: query.Selection
     ) -> tuple[retention.Guard, list[retention.Decision]]:
+        if isinstance(refs, str):  # its letters may well be names of other runs
+            raise InvalidInputError(
+                "the runs to forget must be a list of names, not one text", subject="refs"
+            )
         with self.environment.read() as transaction:
             guard = retention.Guard(transaction)
             if refs:
@@ -278,7 +282,7 @@ class StoreKeeper(StoreReader):
             IntegrityError: The copy does not verify: the store itself is damaged.
         """
         verify = functools.partial(check.verify, progress=progress)
-        return backup.back_up(self.environment, Path(directory), verify)
+        return backup.back_up(self.environment, folder_path(directory), verify)
 
     def _checked_note(self, note: str | None) -> str | None:
         """Return a note that may be stored; it passes the secret gate like all text.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from pathlib import Path
+import math
 from typing import TYPE_CHECKING, Final, Literal
 
 from cas import (
@@ -27,6 +27,7 @@ from cas import (
     query,
     records,
 )
+from cas.destination import folder_path
 from cas.errors import InvalidInputError, NotFoundError, QueryError, StateError
 from cas.manifest import RunManifest
 from cas.ordering import Order
@@ -294,7 +295,7 @@ class StoreReader:
         return checkout.check_out(
             self.environment,
             self._run(ref),
-            Path(directory),
+            folder_path(directory),
             self.config.repo_path,
             overwrite=overwrite,
             sync=sync,
@@ -409,11 +410,17 @@ class StoreReader:
             The report; ``report.ok`` tells whether nothing was found.
 
         Raises:
-            InvalidInputError: ``sample`` is out of range.
+            InvalidInputError: ``sample``, ``threads`` or ``max_duration_s`` is out of range.
             StorageError: The disk refused to have the mark lifted.
         """
         if not 0 < sample <= 1:
             raise InvalidInputError("sample must be above 0 and at most 1", subject="sample")
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise InvalidInputError("threads must be a whole number above 0", subject="threads")
+        if max_duration_s is not None and not (
+            isinstance(max_duration_s, int | float) and math.isfinite(max_duration_s)
+        ):
+            raise InvalidInputError("max_duration_s must be a number of seconds", subject="max_duration_s")
         mark = self.environment.suspect_mark()
         if mark is not None:
             self.environment.drop_cached()

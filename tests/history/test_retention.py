@@ -366,3 +366,12 @@ def test_run_forgotten_already_keeps_its_first_reason(runs):
     runs.forget(["a2"], reason="first")
     retention.carry_out(runs.environment, guard, decisions, now_us=5, reason="second")
     assert runs.list_forgotten()[0]["forgotten_because"] == "first"
+
+
+def test_forget_of_a_text_takes_none_of_its_letters_for_runs(store):
+    for name in "ab":
+        commit(store, name)
+    pretend_export(store)
+    with pytest.raises(InvalidInputError, match="list"):
+        store.forget("ab")
+    assert len(store.list_artifacts()) == 2

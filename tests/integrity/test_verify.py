@@ -2,7 +2,7 @@
 
 import pytest
 
-from cas import StoreSuspectError, check
+from cas import InvalidInputError, StoreSuspectError, check
 from cas.check import Fault
 from cas.digest import digest_bytes
 from cas.lmdbenv import SUSPECT_FILE
@@ -81,3 +81,19 @@ def test_verify_names_the_runs_of_a_damaged_blob(filled, monkeypatch, options):
     ]
     found = [fault.runs for fault in filled.verify(**options).faults]
     assert found == [("r3@1",), ("r5@1", "r12@1", "r19@1", "r26@1"), ()]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"threads": 0},
+        {"threads": -1},
+        {"threads": 1.5},
+        {"max_duration_s": float("nan")},
+        {"max_duration_s": "1"},
+    ],
+    ids=str,
+)
+def test_verify_refuses_numbers_that_mean_nothing(filled, options):
+    with pytest.raises(InvalidInputError, match=next(iter(options))):
+        filled.verify(**options)

@@ -480,6 +480,14 @@ def test_folder_that_cannot_be_made_is_named_and_not_called_a_store(store, tmp_p
         assert caught.value.subject == str(tmp_path / name)
 
 
+@pytest.mark.parametrize("folder", ["", "a\0b", "\ud800", b"bytes", 5, None], ids=ascii)
+def test_folder_that_is_no_path_is_refused(store, folder):
+    commit(store)
+    for write in (store.checkout, lambda _, folder: store.backup(folder)):
+        with pytest.raises(InvalidFileError, match=r"path"):
+            write("latest", folder)
+
+
 def test_checkout_of_a_damaged_run_leaves_the_folder_as_it_was(store, tmp_path):
     commit(store)
     with store.environment.write() as transaction:
