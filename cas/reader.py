@@ -326,8 +326,11 @@ class StoreReader:
 
         Raises:
             NotFoundError: The store has no such branch.
+            InvalidInputError: ``limit`` is no whole number.
         """
         names.check_id(branch, "branch")
+        if not isinstance(limit, int) or isinstance(limit, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError("limit must be a whole number", subject="limit")
         with self.environment.read() as transaction:
             hidden = marks.Hidden(transaction)
             shown = (n for n in catalog.branch_sequences(transaction, branch) if n not in hidden)

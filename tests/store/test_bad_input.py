@@ -397,3 +397,10 @@ def test_store_opened_with_too_many_open_files_blames_no_disk(tmp_path, monkeypa
     with pytest.raises(StorageError, match="too many open files") as caught:
         open_store(tmp_path)
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize("limit", ["5", 1.5, True, None], ids=str)
+def test_history_of_a_limit_that_is_no_number_is_refused(store, limit):
+    commit(store)
+    with pytest.raises(InvalidInputError, match="limit"):
+        store.history("ai/generated/wf/task", limit)
