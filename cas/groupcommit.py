@@ -221,7 +221,11 @@ class GroupCommit:
             return self._group
 
     def _settle(self, group: list[_Ticket], error: Exception, *, shared: bool) -> None:
-        """After a failed group, let each member succeed or fail alone, so that only the culprit fails."""
+        """After a failed group, let each member succeed or fail alone, so that only the culprit fails.
+
+        None is left when the transaction went well, and only telling other processes of it failed.
+        """
+        group = [ticket for ticket in group if not ticket.done]
         if len(group) == 1 and not shared:
             group[0].error = error
             group[0].done = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -181,6 +182,17 @@ def test_post_that_cannot_be_done_fails_nobody_else(store, error):
     told, _ = commit_beside_a_post(store, lambda content: failing)
     assert told == (None, True)
     assert dump(store)["COUNTERS"].keys() == {b"1"}
+
+
+@pytest.mark.usefixtures("slow_disk")
+def test_work_whose_poster_cannot_be_answered_is_done_once(store, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EACCES, "the post cannot be taken down")
+
+    monkeypatch.setattr(Relay, "take_down", fail)
+    told, queue = commit_beside_a_post(store, put)
+    assert told == (None, True), "the poster does its own work, when it has the turn"
+    assert queue.transaction_count == 1
 
 
 def test_fast_disk_needs_no_turn(store):
