@@ -370,6 +370,9 @@ def _show_report(output: Output, report: ExportReport) -> None:
             Column("WHAT", least=30, folds=True),
         ]
         output.table(columns, rows)
+        output.note(
+            "next: `cas export --rebuild` writes again what is missing; what cannot be read has to be moved away first"
+        )
     if report.not_exported:
         output.note(f"{count_text(report.not_exported, 'commit')} not exported yet: cas export")
 

@@ -151,6 +151,15 @@ def test_export_verify_agrees_and_then_finds_a_moved_tag(repository, commit, git
     assert "corr_one" in repository("export", "verify").out
 
 
+def test_export_verify_names_the_next_command_where_something_differs(repository, commit, git):
+    commit()
+    repository.ok("export")
+    git("update-ref", "-d", "refs/tags/corr_abc123", folder="runs.git")
+    ended = repository("export", "verify")
+    assert (ended.code, "refs/tags/corr_abc123  is missing" in ended.out) == (7, True)
+    assert "next: `cas export --rebuild`" in ended.err
+
+
 def test_export_verify_tells_what_is_not_exported(repository, commit):
     commit()
     assert "not exported yet" in repository.ok("export", "verify").err
