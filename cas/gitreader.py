@@ -11,7 +11,7 @@ import dataclasses
 import importlib.metadata
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from cas.lmdbenv import mapped_errors
+from cas.errors import StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,9 +59,15 @@ def find_git_reader(config: ArtifactStoreConfig) -> GitReader | None:
     Raises:
         StorageError: One may not look whether there is a repository.
     """
-    with mapped_errors(config.repo_path):
+    try:
         if not config.repo_path.is_dir():
             return None
+    except PermissionError as error:
+        raise StorageError(
+            f"no permission to look at {config.repo_path}",
+            subject=str(config.repo_path),
+            kind="permission_denied",
+        ) from error
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         return cast("GitReader", entry_point.load()(config))
     return None
