@@ -120,3 +120,28 @@ def test_restore_from_nowhere_is_refused(store, tmp_path):
     with pytest.raises(StorageError) as caught:
         restore_store(tmp_path / "nothing", config)
     assert caught.value.kind == "not_a_store"
+
+
+def test_restore_from_nowhere_names_the_folder(store, tmp_path):
+    config = store.config.replace(store_path=tmp_path / "restored")
+    with pytest.raises(StorageError) as caught:
+        restore_store(tmp_path / "nothing", config)
+    assert (caught.value.kind, caught.value.subject) == ("not_a_store", str(tmp_path / "nothing"))
+
+
+def test_backup_has_no_free_pages_and_tells_its_size(store, tmp_path):
+    commit(store, "a", files={"t": CONTENT})
+    done = store.backup(tmp_path / "copy")
+    assert done["bytes"] == (tmp_path / "copy" / DATA_FILE).stat().st_size < store.environment.file_bytes()
+    assert (tmp_path / "copy" / ".gitignore").read_text() == "*\n"
+
+
+def test_restore_leaves_the_backup_as_it_is(store, tmp_path):
+    commit(store, "a")
+    store.backup(tmp_path / "copy")
+    data = tmp_path / "copy" / DATA_FILE
+    with open_store(tmp_path, store_path=tmp_path / "copy", read_only=True):
+        restore_store(tmp_path / "copy", store.config.replace(store_path=tmp_path / "one"))
+    before = data.read_bytes()
+    restore_store(tmp_path / "copy", store.config.replace(store_path=tmp_path / "two"))
+    assert data.read_bytes() == before

@@ -229,7 +229,7 @@ def basic(text):
 
 
 def test_encoded_user_and_password_are_taken_unless_they_say_nothing():
-    for text in (f"ann:{PASSWORD}", f":{PASSWORD}", f"{KEY}:", "ann:hunter22"):
+    for text in (f"ann:{PASSWORD}", f":{PASSWORD}", f"{KEY}:", "ann:hunter22", f"ann:{PASSWORD}:password"):
         assert taken("basic", "Basic ", basic(text))
     for text in (
         "annhunter22",
