@@ -169,7 +169,8 @@ def test_forms_of_keys_are_told_by_alphabet_and_length():
         MAKER.of("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz", 51),
     ):
         assert values.is_wallet_key(right)
-    for wrong in (key[:63], "ab" * 32, "0" * 64):
+    assert values.is_wallet_key(("0123456" * 10)[:64])
+    for wrong in (key[:63], "ab" * 32, ("012345" * 11)[:64]):
         assert not values.is_wallet_key(wrong)
 
 
