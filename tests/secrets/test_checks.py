@@ -281,7 +281,7 @@ def test_value_under_the_bare_name_of_a_service_is_taken_unless_it_may_be_a_dige
     assert taken("service", "export binance=", HEX)
     assert taken("service", "set binance=", HEX)
     assert taken("service", "ENV binance=", HEX)
-    for before in ("binance = ", '"binance": "', "x, BINANCE="):
+    for before in ("binance = ", '"binance": "', "x, BINANCE=", "X BINANCE="):
         assert around("service", before, HEX) is None, before
     for before in ("binance ", "= ", "ab=", "binance =\n", "binance=" + " " * 5):
         assert around("service", before, KEY) is None, before

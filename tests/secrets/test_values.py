@@ -67,7 +67,7 @@ def test_least_length_is_the_callers():
 
 
 def test_surprise_is_more_for_noise_than_for_words_and_nothing_for_numbers():
-    assert values.surprise_bits("12345678") == 0.0
+    assert values.surprise_bits("12345678") == 0.0 < values.surprise_bits("123456789")
     assert values.surprise_bits("") == 0.0
     assert values.surprise_bits("moving_average_price") < 4.6 < values.surprise_bits("qzxvkjwqpfgh")
     assert values.surprise_bits("movingAverage") == values.surprise_bits("moving_average")
