@@ -192,3 +192,8 @@ def test_made_up_credential_has_letters_and_four_digits():
     assert values.is_made_up("my-token-12345")
     assert not values.is_made_up("my-token-123")
     assert not values.is_made_up("backup-20250101")
+
+
+def test_reference_to_where_a_credential_is_kept_stands_in():
+    for value in ("config.api.key", "settings.password", "os.environ['X']", f"${{{KEY}}}", f"os.environ[{KEY}]"):
+        assert values.is_stand_in(value), value
