@@ -195,5 +195,11 @@ def test_made_up_credential_has_letters_and_four_digits():
 
 
 def test_reference_to_where_a_credential_is_kept_stands_in():
-    for value in ("config.api.key", "settings.password", "os.environ['X']", f"${{{KEY}}}", f"os.environ[{KEY}]"):
+    for value in (
+        "config.api.key",
+        "settings.password",
+        "os.environ['X']",
+        f"${{{KEY}}}",
+        f"os.environ[{KEY}]",
+    ):
         assert values.is_stand_in(value), value
