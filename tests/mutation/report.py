@@ -63,7 +63,10 @@ def write_report(verdicts: Verdicts, page: Path) -> None:
     ]
     if modules:
         older = {name for name in modules if not (ROOT / name).exists() or verdicts.current(name) is None}
-        sections += [_together(modules.values()), "## By module", _table(modules, older), "## Survivors"]
+        sections.append(_together(modules.values()))
+        if older:
+            sections.append(_of_present_texts([kept for name, kept in modules.items() if name not in older]))
+        sections += ["## By module", _table(modules, older), "## Survivors"]
         sections.append(_survivors(modules))
     if missing:
         sections += [
@@ -88,6 +91,16 @@ def _together(kept: Iterable[ModuleVerdicts]) -> str:
         f"{sum(one.killed_count for one in kept)} once tests were written against survivors. Each module weighted "
         f"by its mutants, the share of killed ones is {100 * now:.1f} % (95 % interval {100 * low:.1f} to "
         f"{100 * high:.1f} %), at first {100 * first:.1f} % ({100 * first_low:.1f} to {100 * first_high:.1f} %)."
+    )
+
+
+def _of_present_texts(kept: list[ModuleVerdicts]) -> str:
+    if not kept:
+        return "The texts of all of them have changed since they were tried."
+    now, low, high = estimate((one.population, one.tried_count, one.killed_count) for one in kept)
+    return (
+        f"Of the {len(kept)} modules among them whose text is still the one that was tried, it is {100 * now:.1f} % "
+        f"({100 * low:.1f} to {100 * high:.1f} %)."
     )
 
 
