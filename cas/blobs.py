@@ -8,6 +8,7 @@ streams of one commit are joined into one segment: one allocation per commit ins
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import struct
 from typing import TYPE_CHECKING, Final
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
 
     from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
 
-PART_BYTES: Final = (
-    4 * 1024 * 1024
-)  # a part is dirty in memory twice while it is written; a few MB keep that small
+# A part is dirty in memory twice while it is written; a few MB keep that small.
+PART_BYTES: Final = 4 * 1024 * 1024
 # LMDB's values end at 4 GiB, and joining streams takes their size in memory once more.
 MOST_JOINED_BYTES: Final = 64 * 1024 * 1024
 RULESET_BYTES: Final = 8
@@ -432,9 +432,9 @@ def upload_key(segment: int) -> bytes:
 
 
 def settle_upload(transaction: WriteTransaction, segment: int, mark: bytes, *, keep: bool) -> bool:
-    """End an upload: its parts belong to a blob from now on, or are removed. One that has ended is left alone.
+    """End an upload: its parts belong to a blob from now on, or are removed.
 
-    So is another one that was given the number of its segment since.
+    One that has ended is left alone, and so is another one that was given the number of its segment since.
 
     Returns:
         Whether it was going on until now.
@@ -459,9 +459,8 @@ def upload_lost(segment: int) -> StorageError:
 
 
 def iter_uploads(transaction: ReadTransaction) -> Iterator[int]:
-    """Yield the segments that are being uploaded, or were when their writer died."""
-    for segment, _ in iter_upload_marks(transaction):
-        yield segment
+    """Return the segments that are being uploaded, or were when their writer died."""
+    return (segment for segment, _ in iter_upload_marks(transaction))
 
 
 def iter_upload_marks(transaction: ReadTransaction) -> Iterator[tuple[int, bytes]]:
@@ -476,13 +475,9 @@ def uploader(mark: bytes) -> bytes:
 
 
 def iter_segments(transaction: ReadTransaction) -> Iterator[int]:
-    """Yield every segment number once, in order."""
-    previous = None
-    for key in transaction.scan_keys(Table.SEGMENTS):
-        segment = int(_SEGMENT_KEY.unpack(key)[0])
-        if segment != previous:
-            yield segment
-        previous = segment
+    """Return every segment number once, in order."""
+    numbers = (int(_SEGMENT_KEY.unpack(key)[0]) for key in transaction.scan_keys(Table.SEGMENTS))
+    return (segment for segment, _ in itertools.groupby(numbers))
 
 
 def object_hasher(blob: Blob) -> ObjectHasher:

@@ -76,6 +76,7 @@ def large(tmp_path, monkeypatch):
             stream=b"",
             crc32=blobs.entry_crc32(pack_entry_header("blob", len(NOISE)), stream),
             staged_segment=staged.segment,
+            staged_mark=staged.mark,
             staged_bytes=staged.stored_bytes,
             part_count=staged.part_count,
         )
@@ -330,11 +331,12 @@ def test_upload_is_marked_with_its_owner_until_it_is_settled(large):
     staged = stage(store, bytes(range(256)) * 5, owner=b"mark of a process")
     assert (staged.segment, staged.part_count, staged.stored_bytes) == (blob.segment + 1, 2, 1280)
     with store.environment.write() as transaction:
-        assert list(blobs.iter_upload_owners(transaction)) == [(staged.segment, b"mark of a process")]
+        assert list(blobs.iter_upload_marks(transaction)) == [(staged.segment, staged.mark)]
+        assert blobs.uploader(staged.mark) == b"mark of a process"
         assert list(blobs.iter_uploads(transaction)) == [staged.segment]
-        assert blobs.settle_upload(transaction, staged.segment, keep=True)
+        assert blobs.settle_upload(transaction, staged.segment, staged.mark, keep=True)
         assert list(blobs.iter_uploads(transaction)) == []
-        assert not blobs.settle_upload(transaction, staged.segment, keep=False)
+        assert not blobs.settle_upload(transaction, staged.segment, staged.mark, keep=False)
         assert list(blobs.iter_segments(transaction)) == [blob.segment, staged.segment]
 
 
@@ -362,11 +364,18 @@ def test_upload_whose_mark_is_gone_is_refused_and_may_be_repeated(large):
     staged = Stage(store.environment, b"")
     staged.feed(bytes(PART_BYTES))
     with store.environment.write() as transaction:
-        assert blobs.settle_upload(transaction, staged.segment, keep=False)
+        assert blobs.settle_upload(transaction, staged.segment, staged.mark, keep=False)
     with pytest.raises(StorageError, match=f"segment {blob.segment + 1} was removed") as caught:
         staged.feed(bytes(PART_BYTES))
     assert caught.value.retryable
-    lost = new_blob(b"lost", stream=b"", staged_segment=staged.segment, staged_bytes=1000, part_count=1)
+    lost = new_blob(
+        b"lost",
+        stream=b"",
+        staged_segment=staged.segment,
+        staged_mark=staged.mark,
+        staged_bytes=1000,
+        part_count=1,
+    )
     with undone_transaction(store) as transaction, pytest.raises(StorageError, match="was removed"):
         blobs.add(transaction, [lost])
 
@@ -375,7 +384,12 @@ def test_upload_of_what_is_there_by_now_is_dropped(large):
     store, stream, blob = large
     staged = stage(store, stream)
     again = new_blob(
-        NOISE, stream=b"", staged_segment=staged.segment, staged_bytes=staged.stored_bytes, part_count=4
+        NOISE,
+        stream=b"",
+        staged_segment=staged.segment,
+        staged_mark=staged.mark,
+        staged_bytes=staged.stored_bytes,
+        part_count=4,
     )
     with store.environment.write() as transaction:
         assert blobs.add(transaction, [again]) == (0, 0)

@@ -158,7 +158,7 @@ def test_list_is_kept_as_a_tuple_of_texts(field):
     for value in ("text", {"a"}, 5):
         assert refusal(**{field: value}) == "must be a list of texts"
     for value in ([""], ["a", 5], [None]):
-        assert refusal(**{field: value}) == "must be a list of non-empty texts"
+        assert refusal(**{field: value}) == "must be a list of non-empty texts, valid as Unicode"
 
 
 def test_pattern_that_could_run_away_is_refused_when_the_configuration_is_made():

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from cas import blobs, intake
+from cas import blobs, inputfile, intake
 from cas.codec import inflate
 from cas.digest import digest_bytes
 from cas.errors import InvalidFileError, InvalidInputError, InvalidNameError, SecretDetectedError
@@ -29,7 +29,7 @@ NOISE = random.Random(2).randbytes(7001)
 def small_limits(monkeypatch):
     """Let a file of over 5,000 bytes be a large one, which is read 2,000 bytes at a time."""
     monkeypatch.setattr(intake, "LARGE_FILE_BYTES", LARGE_BYTES)
-    monkeypatch.setattr(intake, "CHUNK_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr(inputfile, "CHUNK_BYTES", CHUNK_BYTES)
 
 
 def gate(scanner=None, max_file_bytes=10_000, object_format="sha1"):
@@ -81,7 +81,7 @@ def test_files_are_named_by_a_mapping_or_by_their_paths():
         (5, "not int"),
         ([], "at least one file"),
         ({}, "at least one file"),
-        (["a", "b", "c"], "may have 2 files, not 3"),
+        (["a", "b", "c"], "may have 2 files, and more were given"),
     ):
         with pytest.raises(InvalidInputError, match=says):
             intake.named_sources(files, 2)

@@ -20,7 +20,7 @@ RULESET = b"ruleset2"
 
 def prepare(store, correlation_id="c1", files=FILES, **changes):
     arguments = {"workflow_id": "wf", "task_id": "t", "metadata": METADATA, "files": files}
-    return store._prepare_arguments(arguments | changes | {"correlation_id": correlation_id})
+    return store._prepare(*store._checked_arguments(arguments | changes | {"correlation_id": correlation_id}))
 
 
 def test_applied_run_is_found_by_every_name(store):
@@ -242,7 +242,9 @@ def test_discarded_run_leaves_nothing_staged_and_writes_nothing_when_there_was_n
     run.discard(store.environment)
     assert store.environment.last_flush_s == before, "nothing was staged, so nothing was written"
     run.intake.new_blobs.append(
-        msgspec.structs.replace(new, stream=b"", staged_segment=stage.segment, staged_bytes=8)
+        msgspec.structs.replace(
+            new, stream=b"", staged_segment=stage.segment, staged_mark=stage.mark, staged_bytes=8
+        )
     )
     run.discard(store.environment)
     with store.environment.read() as transaction:

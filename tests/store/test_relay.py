@@ -204,8 +204,10 @@ def test_fast_disk_needs_no_turn(store):
 def test_run_of_a_batch_that_cannot_be_applied_is_refused_before_anything_is_written(store):
     commit_run(store, "old", files={"a.csv": b"old\n"})
     prepared = [
-        store._prepare_arguments(
-            {"workflow_id": "wf", "task_id": "t", "files": {"a.csv": content}, "correlation_id": name}
+        store._prepare(
+            *store._checked_arguments(
+                {"workflow_id": "wf", "task_id": "t", "files": {"a.csv": content}, "correlation_id": name}
+            )
         )
         for name, content in (("first", b"new\n"), ("second", b"old\n"))
     ]
