@@ -202,5 +202,5 @@ EXPORT_BREAKS = [break_receipts, break_tags, break_lost_answer, break_push_recei
 def test_machine_notices_an_exporter_broken_on_purpose(monkeypatch, broken):
     broken(monkeypatch)
     with pytest.raises(BaseException) as caught:  # noqa: PT011  of whatever kind: it must not pass
-        run_against(kind=ExportMachine, max_examples=25)
+        run_against(kind=ExportMachine, max_examples=60)
     assert not isinstance(caught.value, KeyboardInterrupt)
