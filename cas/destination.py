@@ -76,7 +76,7 @@ def check_outside(directory: Path, store: Path) -> None:
     Raises:
         InvalidFileError: It is that, or lies in it.
     """
-    if directory.resolve().is_relative_to(store.resolve()):
+    if _real(directory).is_relative_to(_real(store)):
         raise InvalidFileError(
             f"{directory} lies in the folder of the store", subject=str(directory), hint=_HINT
         )
@@ -88,19 +88,25 @@ def check_replaceable(directory: Path, store: Path, repository: Path) -> None:
     Raises:
         InvalidFileError: It is or holds the store, a git repository or the current folder.
     """
-    place = directory.resolve()
+    place = _real(directory)
     kept = {"the store": store, "the current folder": Path.cwd()}
     if _is_repository(repository):
         kept["the git repository"] = repository
-    found = [what for what, path in kept.items() if path.resolve().is_relative_to(place)]
-    if _is_repository(place):
-        found.append("a git repository")
+    found = [what for what, path in kept.items() if _real(path).is_relative_to(place)]
     if (place / DATA_FILE).exists() or (place / ".cas").exists():
         found.append("a store")
+    # All the way down, which takes less time than removing what is there.
+    if not found and any(_is_repository(Path(folder)) for folder, _, _ in os.walk(place)):
+        found.append("a git repository")
     if found:
         raise InvalidFileError(
             f"{directory} is or holds {found[0]}, and is not replaced", subject=str(directory), hint=_HINT
         )
+
+
+def _real(path: Path) -> Path:
+    # Path.resolve raises an error of its own for links that go in circles, before Python 3.13.
+    return Path(os.path.realpath(path))
 
 
 def _is_repository(path: Path) -> bool:

@@ -430,11 +430,14 @@ def place_of(kind, tmp_path):
     if kind == "store":
         return tmp_path / ".cas"
     folder = tmp_path / "other"
-    (folder / {"repository": ".git", "other store": ".cas"}[kind]).mkdir(parents=True)
+    inner = {"repository": ".git", "repository below": "deep/er/.git", "other store": ".cas"}[kind]
+    (folder / inner).mkdir(parents=True)
     return folder
 
 
-@pytest.mark.parametrize("kind", ["project", "above", "store", "current", "repository", "other store"])
+@pytest.mark.parametrize(
+    "kind", ["project", "above", "store", "current", "repository", "repository below", "other store"]
+)
 def test_checkout_never_replaces_a_folder_that_holds_more_than_a_run(store, tmp_path, monkeypatch, kind):
     commit(store)
     here = tmp_path / "here" / "below"
@@ -470,10 +473,11 @@ def test_nothing_is_put_into_the_folder_of_the_store(store, tmp_path, where):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "file/below", "file/below/deep"])
+@pytest.mark.parametrize("name", ["x" * 300, "file/below", "file/below/deep", "loop/below"])
 def test_folder_that_cannot_be_made_is_named_and_not_called_a_store(store, tmp_path, name):
     commit(store)
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to("loop")
     for write in (store.checkout, lambda _, folder: store.backup(folder)):
         with pytest.raises(InvalidFileError, match="cannot be made") as caught:
             write("latest", tmp_path / name)
