@@ -11,7 +11,7 @@ import secrets
 import shutil
 from typing import TYPE_CHECKING
 
-from cas.destination import check_outside, folder_errors
+from cas.destination import check_outside, folder_errors, present_above, sync_names
 from cas.errors import IntegrityError, StorageError
 from cas.lmdbenv import (
     DATA_FILE,
@@ -109,6 +109,7 @@ def _make(directory: Path, map_size_bytes: int, copy: Callable[[Path], None], ve
         )
     temporary = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.part"
     with folder_errors(directory):
+        present = present_above(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=_DIRECTORY_MODE)
         try:
@@ -116,7 +117,7 @@ def _make(directory: Path, map_size_bytes: int, copy: Callable[[Path], None], ve
             report = _verified(temporary, map_size_bytes, verify)
             _sync(temporary)
             temporary.rename(directory)
-            sync_directory(directory.parent)
+            sync_names(directory, present)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return {

@@ -15,9 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from cas import blobs, manifest, names
-from cas.destination import check_outside, check_replaceable, folder_errors
+from cas.destination import (
+    check_outside,
+    check_replaceable,
+    folder_errors,
+    present_above,
+    sync_names,
+)
 from cas.errors import InvalidFileError, StorageError
-from cas.lmdbenv import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -70,7 +75,7 @@ def check_out(
         check_outside(directory, environment.directory)
     temporary = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.part"
     with folder_errors(directory):
-        present = next(above for above in directory.parents if above.exists())
+        present = present_above(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=0o755)
         try:
@@ -82,7 +87,7 @@ def check_out(
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         if sync:
-            _sync_names(directory, present)
+            sync_names(directory, present)
     return written
 
 
@@ -190,14 +195,6 @@ def _sync_tree(root: Path, written: list[str]) -> None:
     with ThreadPoolExecutor(min(_SYNC_THREADS, len(paths)), thread_name_prefix="cas-sync") as pool:
         for _ in pool.map(_sync, paths):
             continue
-
-
-def _sync_names(directory: Path, present: Path) -> None:
-    """Make a folder's name durable, and those of the folders above it that were made for it."""
-    for above in directory.parents:
-        sync_directory(above)
-        if above == present:
-            return
 
 
 def _sync(path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from cas.errors import InvalidFileError
-from cas.lmdbenv import DATA_FILE, storage_error
+from cas.lmdbenv import DATA_FILE, storage_error, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -102,6 +102,24 @@ def check_replaceable(directory: Path, store: Path, repository: Path) -> None:
         raise InvalidFileError(
             f"{directory} is or holds {found[0]}, and is not replaced", subject=str(directory), hint=_HINT
         )
+
+
+def present_above(directory: Path) -> Path:
+    """Return the nearest folder above one that is there."""
+    return next(above for above in directory.parents if above.exists())
+
+
+def sync_names(directory: Path, present: Path) -> None:
+    """Make a folder's name durable, and those of the folders above it that were made for it.
+
+    Args:
+        directory: The folder.
+        present: What `present_above` gave before they were made.
+    """
+    for above in directory.parents:
+        sync_directory(above)
+        if above == present:
+            return
 
 
 def _real(path: Path) -> Path:

@@ -365,6 +365,15 @@ def test_checkout_is_on_the_disk_before_it_gets_its_name_and_so_is_the_name(stor
     assert steps[at + 1 :] == [tmp_path / "new" / "er", tmp_path / "new", tmp_path]
 
 
+def test_backup_has_the_names_of_its_new_folders_on_the_disk(store, tmp_path, steps):
+    commit(store)
+    steps.clear()
+    store.backup(tmp_path / "new" / "er" / "copy")
+    ((at, renamed),) = [(at, step) for at, step in enumerate(steps) if isinstance(step, tuple)]
+    assert renamed[1] == tmp_path / "new" / "er" / "copy"
+    assert steps[at + 1 :] == [tmp_path / "new" / "er", tmp_path / "new", tmp_path]
+
+
 def test_checkout_that_need_not_be_synced_waits_for_no_disk(store, tmp_path, steps):
     commit(store)
     steps.clear()
