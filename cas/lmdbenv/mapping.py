@@ -7,6 +7,7 @@ again from the page cache (madvise(2)).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -33,6 +34,7 @@ def release_mapping(data_path: Path) -> None:
 
 
 def drop_cached(descriptor: int, start_bytes: int = 0) -> None:
-    """Ask the kernel to drop a file's clean pages, from an offset on; nothing happens where it has no such call."""
+    """Ask the kernel to drop a file's clean pages, from an offset on; it may have no such call, or refuse."""
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, start_bytes, 0, os.POSIX_FADV_DONTNEED)
+        with contextlib.suppress(OSError):  # it is advice: no commit fails for want of it
+            os.posix_fadvise(descriptor, start_bytes, 0, os.POSIX_FADV_DONTNEED)

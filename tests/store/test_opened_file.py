@@ -13,6 +13,7 @@ import pytest
 from cas import StateError, StorageError
 from cas.lmdbenv import DATA_FILE, SUSPECT_FILE, Table, environment
 from cas.lmdbenv.creation import create_environment, file_system_type, refuse_network_file_system
+from cas.lmdbenv.mapping import drop_cached
 from cas.lmdbenv.registry import close_environment, open_environment
 from tests.store.stores import commit, open_store
 
@@ -426,6 +427,15 @@ def test_read_pages_are_given_back_of_an_open_file_alone(folder, monkeypatch):
     close_environment(made)
     made.release_pages()
     assert len(given) == 3
+
+
+def test_pages_that_the_system_will_not_drop_are_no_error():
+    pipe = os.pipe()
+    try:
+        drop_cached(pipe[0])
+    finally:
+        for descriptor in pipe:
+            os.close(descriptor)
 
 
 def mounted(monkeypatch, *lines):
