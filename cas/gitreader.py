@@ -8,7 +8,9 @@ needed, so the commit path never touches git.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib.metadata
+import stat
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from cas.errors import StorageError
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from cas.objects import TreeEntry
 
 ENTRY_POINT_GROUP: Final = "cas.git_reader"
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,17 +60,21 @@ def find_git_reader(config: ArtifactStoreConfig) -> GitReader | None:
     """Return the registered reader, or None when none is installed or there is no repository to read.
 
     Raises:
-        StorageError: One may not look whether there is a repository.
+        StorageError: One may not look whether there is a repository, or its disk failed.
     """
     try:
-        if not config.repo_path.is_dir():
+        mode = config.repo_path.stat().st_mode  # Path.is_dir hides that one may not look, from Python 3.14 on
+    except OSError as error:
+        if error.errno in _ABSENT:
             return None
-    except PermissionError as error:
+        is_denied = isinstance(error, PermissionError)
         raise StorageError(
-            f"no permission to look at {config.repo_path}",
+            f"{'no permission' if is_denied else 'it was not possible'} to look at {config.repo_path}",
             subject=str(config.repo_path),
-            kind="permission_denied",
+            kind="permission_denied" if is_denied else "io_error",
         ) from error
+    if not stat.S_ISDIR(mode):
+        return None
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         return cast("GitReader", entry_point.load()(config))
     return None

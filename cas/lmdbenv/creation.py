@@ -24,6 +24,7 @@ MAX_TABLES: Final = 16
 ZERO_STEP_BYTES: Final = 16 * 1024 * 1024
 # How the kernel writes blanks and backslashes in a mount point; other characters stand as they are (proc(5)).
 _OCTAL_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _NETWORK_FILE_SYSTEMS: Final = frozenset(
     {
         "nfs",
@@ -49,7 +50,15 @@ def is_store(directory: Path) -> bool:
         StorageError: This user may not look into the folder, or a disk refused.
     """
     with mapped_errors(directory):
-        return (directory / DATA_FILE).exists()
+        try:
+            (directory / DATA_FILE).stat()  # Path.exists hides that one may not look, from Python 3.14 on
+        except ValueError:
+            return False
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
+            return False
+        return True
 
 
 def create_environment(directory: Path, meta: dict[bytes, bytes]) -> None:
