@@ -132,20 +132,26 @@ class Meter:
         return environment
 
     def _take(self, now_us: int) -> dict[int, Counts]:
+        hour = metrics.hour_of(now_us)
+        # Before the lock is taken: it waits for a fork, which waits for transactions, which take the lock to count.
+        sizes = {} if hour == self._sized_hour else self._sizes()
         with self._lock:
             self._settle_loans()
             taken, self._waiting, self._waiting_count = self._waiting, {}, 0
-            hour = metrics.hour_of(now_us)
-            if hour != self._sized_hour:
-                environment = self._environment()
-                with contextlib.suppress(ArtifactStoreError):  # what is wrong is told by the transaction
-                    sizes = {
-                        metrics.FILE_BYTES: environment.file_bytes(),
-                        metrics.USED_BYTES: environment.used_bytes(),
-                    }
-                    metrics.merge(taken.setdefault(hour, {}), sizes)
-                    self._sized_hour = hour
+            if sizes and hour != self._sized_hour:
+                metrics.merge(taken.setdefault(hour, {}), sizes)
+                self._sized_hour = hour
         return taken
+
+    def _sizes(self) -> Counts:
+        environment = self._environment()
+        try:
+            return {
+                metrics.FILE_BYTES: environment.file_bytes(),
+                metrics.USED_BYTES: environment.used_bytes(),
+            }
+        except ArtifactStoreError:  # what is wrong is told by the transaction
+            return {}
 
     def _settle_loans(self) -> None:
         """Take back what was not stored; called with the lock held. What a transaction that goes on has, it keeps."""
@@ -154,10 +160,7 @@ class Meter:
             if stored is None:
                 continue
             self._loans.remove(loan)
-            taken, loan.counts = (
-                loan.counts,
-                {},
-            )  # work that is repeated later must not write them a second time
+            taken, loan.counts = loan.counts, {}  # work repeated later must not write them a second time
             if stored:
                 continue
             for hour, counts in taken.items():

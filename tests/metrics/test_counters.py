@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -277,6 +278,29 @@ def test_forked_child_does_not_count_for_its_parent(store):
     assert os.waitpid(child, 0)[1] == 0
     store.flush_metrics()
     assert sum(metrics.latency_buckets(totals(store))) == 1
+
+
+def test_who_waits_for_a_fork_keeps_no_transaction_from_counting(store):
+    opened, meter, now_us = store.environment, store._meter, store.now_us()
+
+    def borrow():
+        with meter.lent(now_us, 90):
+            return
+
+    borrower = threading.Thread(target=borrow, daemon=True)
+    counting = threading.Thread(target=meter.note, args=(now_us, {"commits": 1}), daemon=True)
+    opened.before_fork()
+    try:
+        borrower.start()
+        while borrower.is_alive() and not opened._passed._waiters:
+            borrower.join(0.01)
+        counting.start()
+        counting.join(10)
+        assert not counting.is_alive()
+    finally:
+        opened.after_fork_in_parent()
+    borrower.join(10)
+    assert not borrower.is_alive()
 
 
 @pytest.mark.parametrize("duration_s", [0.0, 0.0004, 0.0013, 0.9, 3, 100])
