@@ -32,7 +32,11 @@ class Place:
         self.identity = file_identity(self._path)
 
     def is_kept(self) -> bool:
-        """Tell whether the path still leads to the file."""
+        """Tell whether the path still leads to the file.
+
+        Raises:
+            OSError: The path is out of reach.
+        """
         try:
             return file_identity(self._path) == self.identity
         except (FileNotFoundError, NotADirectoryError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from cas.errors import StateError
 from cas.lmdbenv.creation import DATA_FILE
 from cas.lmdbenv.environment import Environment
-from cas.lmdbenv.faults import storage_error
+from cas.lmdbenv.faults import mapped_errors, storage_error
 from cas.lmdbenv.place import file_identity
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def _check_shareable(
 
     Raises:
         StateError: It has other settings, or its file has been moved since, so that its path leads elsewhere.
+        StorageError: That path is out of reach.
     """
     if environment.read_only != read_only or environment.durability != durability:
         raise StateError(
@@ -104,7 +105,9 @@ def _check_shareable(
             hint="Close the other ArtifactStore first, or use the same settings.",
             subject=str(directory),
         )
-    if not environment.place.is_kept():
+    with mapped_errors(environment.directory):
+        is_kept = environment.place.is_kept()
+    if not is_kept:
         raise StateError(
             f"this process has the store open as {environment.directory}, from where it was moved",
             hint="Close the other ArtifactStore first.",
