@@ -413,6 +413,14 @@ def test_file_open_in_one_way_is_not_shared_in_another(folder, opened, read_only
     assert caught.value.subject == str(folder)
 
 
+def test_file_whose_earlier_path_cannot_be_looked_at_is_not_shared(folder, opened):
+    moved = folder.rename(folder.with_name("moved"))
+    folder.symlink_to(folder)
+    with pytest.raises(StorageError) as caught:
+        open_environment(moved, map_size_bytes=GIBIBYTE, durability="full")
+    assert caught.value.subject == str(folder)
+
+
 def test_read_pages_are_given_back_of_an_open_file_alone(folder, monkeypatch):
     given = []
     monkeypatch.setattr(environment, "release_mapping", given.append)
