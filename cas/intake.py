@@ -267,16 +267,19 @@ class RunIntake:
             raw_bytes=sum(blob.size_bytes for blob in taken.values()),
             rescanned=tuple(self._rescanned.items()),
         )
-        # Once the caller has dropped them, another writer may have their segment's number, and must keep it.
-        self._stages.clear()
+        # What a file left that was refused while the others went on is nobody's.
+        handed_out = {blob.staged_mark for blob in intake.new_blobs}
+        self._stages = [stage for stage in self._stages if stage.mark not in handed_out]
+        self.discard()
         return intake
 
     def discard(self) -> None:
-        """Remove what large files have left in the store so far."""
+        """Remove what files have left in the store so far, and were not handed out by `complete`."""
         for stage in self._stages:
             # A disk that refuses this too must not hide why the run was refused; the garbage collector finds the rest.
             with contextlib.suppress(ArtifactStoreError):
                 stage.discard()
+        self._stages = []
 
     def take(self, name: str, source: Content) -> NewBlob | Blob:
         """Take in one file, from memory or from a path."""

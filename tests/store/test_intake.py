@@ -256,6 +256,19 @@ def test_large_file_that_is_another_at_the_second_reading_is_refused(store, tmp_
         assert list(blobs.iter_uploads(transaction)) == []
 
 
+@pytest.mark.usefixtures("small_limits")
+def test_file_refused_after_it_was_staged_leaves_nothing_when_the_others_go_on(store, tmp_path):
+    (tmp_path / "a").write_bytes(NOISE)
+    (tmp_path / "b").write_bytes(NOISE[::-1])
+    run = RunIntake(store.environment, gate(), lambda _: os.utime(tmp_path / "a", ns=(5, 5)))
+    with pytest.raises(InvalidFileError, match="changed while it was read"):
+        run.take("a", tmp_path / "a")
+    kept = run.take("b", tmp_path / "b")
+    run.complete({"b": kept})
+    with store.environment.read() as transaction:
+        assert list(blobs.iter_uploads(transaction)) == [kept.staged_segment]
+
+
 def findings(store, sources, texts=None):
     with pytest.raises(SecretDetectedError) as caught:
         take_in(store, sources, texts, scanner=SCANNER, max_file_bytes=100_000)
