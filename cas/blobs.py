@@ -2,8 +2,8 @@
 
 Invariant: a blob row exists only together with all bytes of its stream, in the same transaction; content handed out
 matches its digest. Owner of the tables ``blobs`` (digest → where and what) and ``segments`` (the streams). The new
-streams of one commit are joined into one segment: one allocation per commit instead of one per file
-(docs/decisions.md, D4). A large blob's stream is cut into the parts of a segment of its own.
+streams of one commit are joined into one segment, or a few when they are long: one allocation per commit instead of one
+per file (docs/decisions.md, D4). A large blob's stream is cut into the parts of a segment of its own.
 """
 
 from __future__ import annotations

@@ -273,7 +273,8 @@ class StoreReader:
     ) -> list[str]:
         """Write a run's files into a new folder, all verified, or leave the folder as it was.
 
-        On return the folder is durable; a power cut before leaves the old state or the new one, never half of it.
+        On return the folder is durable; a power cut before leaves the old state or the new one, never half of it. While
+        a filled folder is replaced, the old one has for a moment only a hidden name beside it (``.NAME.….old``).
 
         Args:
             ref: Which run; see `show`. For a rollback, the run it went back to.
