@@ -190,7 +190,7 @@ def _move_into_place(temporary: Path, directory: Path) -> None:
 
 def _sync_tree(root: Path, written: list[str]) -> None:
     """Bring files and folders to the disk; several at a time, as those that wait together share a flush."""
-    paths = {root / name for name in written}
+    paths = {root, *(root / name for name in written)}
     paths |= {above for path in paths for above in path.parents if above.is_relative_to(root)}
     with ThreadPoolExecutor(min(_SYNC_THREADS, len(paths)), thread_name_prefix="cas-sync") as pool:
         for _ in pool.map(_sync, paths):

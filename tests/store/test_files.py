@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from cas import (
     StorageError,
     blobs,
     catalog,
+    checkout,
     codec,
     intake,
     manifest,
@@ -397,6 +399,13 @@ def test_checkout_whose_disk_fails_at_the_end_leaves_the_folder_as_it_was(store,
     monkeypatch.undo()
     assert [path.name for path in out.iterdir()] == ["mine"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [".cas", "out"]
+
+
+def test_checkout_of_an_imported_run_without_files_is_an_empty_folder(store, tmp_path):
+    commit(store)
+    run = msgspec.structs.replace(store._run("latest"), files=(), with_metadata_file=False)
+    assert checkout.check_out(store.environment, run, tmp_path / "out", tmp_path, overwrite=False) == []
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_checkout_replaces_a_folder_only_when_told(store, tmp_path):
