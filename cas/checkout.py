@@ -8,6 +8,7 @@ leave it: names are checked again here, whatever a manifest says. It must not wr
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -69,9 +70,11 @@ def check_out(
     """
     directory = directory.absolute()
     names.check_artifact_names([entry.name for entry in run.files])
+    check = functools.partial(
+        _check_target, directory, environment.directory, repository, overwrite=overwrite
+    )
     with folder_errors(directory):
-        if _is_filled(directory, overwrite=overwrite):
-            check_replaceable(directory, environment.directory, repository)
+        check()
         check_outside(directory, environment.directory)
     temporary = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.part"
     with folder_errors(directory):
@@ -82,13 +85,23 @@ def check_out(
             written = _fill(environment, run, temporary, progress)
             if sync:
                 _sync_tree(temporary, written)
-            _move_into_place(temporary, directory)
+            _move_into_place(temporary, directory, check)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         if sync:
             sync_names(directory, present)
     return written
+
+
+def _check_target(directory: Path, store: Path, repository: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that may not be replaced.
+
+    Raises:
+        InvalidFileError: It is not to be overwritten, is no folder, or holds what is never replaced.
+    """
+    if _is_filled(directory, overwrite=overwrite):
+        check_replaceable(directory, store, repository)
 
 
 def _is_filled(directory: Path, *, overwrite: bool) -> bool:
@@ -165,13 +178,18 @@ def _write_all(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def _move_into_place(temporary: Path, directory: Path) -> None:
-    """Rename the complete folder over the target; an old non-empty one is set aside first and removed last."""
+def _move_into_place(temporary: Path, directory: Path, check: Callable[[], None]) -> None:
+    """Rename the complete folder over the target; an old non-empty one is set aside first and removed last.
+
+    Raises:
+        InvalidFileError: What has come there meanwhile may not be replaced.
+    """
     try:
         temporary.rename(directory)
     except OSError as error:
         if not directory.is_dir():
             raise
+        check()
         aside = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.old"
         directory.rename(aside)
         try:

@@ -422,6 +422,20 @@ def test_checkout_replaces_a_folder_only_when_told(store, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".cas", "out"]
 
 
+def test_checkout_spares_what_comes_into_its_folder_meanwhile(store, tmp_path):
+    commit(store)
+    out = tmp_path / "out"
+
+    def come(*_):
+        out.mkdir(exist_ok=True)
+        (out / "mine").write_text("mine")
+
+    with pytest.raises(InvalidFileError, match="not empty"):
+        store.checkout("latest", out, progress=come)
+    assert [path.name for path in out.iterdir()] == ["mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cas", "out"]
+
+
 @pytest.mark.parametrize("obstacle", ["file", "link", "above"])
 def test_checkout_into_something_else_is_refused(store, tmp_path, obstacle):
     commit(store)
