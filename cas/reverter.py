@@ -13,7 +13,7 @@ from cas.errors import ArtifactStoreError, SecretDetectedError
 from cas.gitreader import find_git_reader
 from cas.groupcommit import group_commit_of
 from cas.keeper import StoreKeeper
-from cas.silence import refusal, silent
+from cas.silence import refusal, shown, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ class BranchReverter(StoreKeeper):
                 "success": False,
                 "commit_sha": None,
                 "reverted_to": None,
-                "branch": target_branch,
+                "branch": shown(self.secret_scanner, target_branch),
                 "error": error.message,
             }
 

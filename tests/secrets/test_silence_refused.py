@@ -62,6 +62,7 @@ CALLS = {
     "rollback's tag": lambda store, _: store.revert_to_tag(TEXT, "main"),
     "rollback's branch": lambda store, _: store.revert_to_tag("corr_c0", f"{TEXT}..lock"),
     "rollback's branch that git accepts": lambda store, _: store.revert_to_tag("corr_c0", f"api_key={VALUE}"),
+    "rollback's branch beside a reason that is no text": lambda store, _: store.revert_to_tag("corr_c0", f"api_key={VALUE}", reason="\ud800"),
     "certificate's tag": lambda store, _: store.verify_rollback(TEXT),
     "pin's note": lambda store, _: store.pin("c0", note=TEXT),
     "pin's note that is no text": lambda store, _: store.pin("c0", note=f"{TEXT}\ud800"),
