@@ -176,7 +176,7 @@ def _coerce_paths(config: ArtifactStoreConfig) -> None:
             raise _fail(field, "must be a path")
         if "\0" in str(value):
             raise _fail(field, "holds a NUL character")
-        if not _is_path_text(str(value)):
+        if not is_path_text(str(value)):
             raise _fail(field, "holds text that no file system can hold (lone surrogate)")
 
 
@@ -277,7 +277,8 @@ def _check_lists(config: ArtifactStoreConfig) -> None:
         _set(config, field, tuple(items))
 
 
-def _is_path_text(text: str) -> bool:
+def is_path_text(text: str) -> bool:
+    """Tell whether a file system can hold a text as a path: one with a lone surrogate, none can."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:

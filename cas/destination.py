@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+from cas.config import is_path_text
 from cas.errors import InvalidFileError
 from cas.lmdbenv import DATA_FILE, storage_error, sync_directory
 
@@ -37,17 +38,9 @@ def folder_path(directory: object) -> Path:
     if not isinstance(directory, str | os.PathLike):
         raise InvalidFileError(f"a folder must be a path, not {type(directory).__name__}")
     text = os.fspath(cast("str | os.PathLike[str]", directory))
-    if not isinstance(text, str) or not text or "\0" in text or not _is_encodable(text):
+    if not isinstance(text, str) or not text or "\0" in text or not is_path_text(text):
         raise InvalidFileError(f"{text!a} is not the path of a folder", subject=ascii(text))
     return Path(text)
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
