@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from cas.config import Durability
 
 _open_lock = threading.Lock()
-_open_environments: dict[tuple[int, int], Environment] = {}
+# Looked through by the file each has open now, which is another one once a forked child has found a compacted store.
+_open_environments: Final[list[Environment]] = []
 # By the thread that forks: two may do so at once, and each has to let in again what it has kept out, no more.
 _forking: Final[dict[int, list[Environment]]] = {}
 
@@ -31,12 +32,12 @@ def _after_fork_in_child() -> None:
     global _open_lock  # noqa: PLW0603  the parent's lock may have been held by a thread that does not exist here
     _open_lock = threading.Lock()
     _forking.clear()
-    for environment in _open_environments.values():
+    for environment in _open_environments:
         environment.after_fork_in_child()
 
 
 def _before_fork() -> None:
-    held = _forking[threading.get_ident()] = list(_open_environments.values())
+    held = _forking[threading.get_ident()] = _open_environments.copy()
     for environment in held:
         environment.before_fork()
 
@@ -72,7 +73,7 @@ def open_environment(
         raise storage_error(error, directory) from error
     with _open_lock:
         _forget_closed()
-        environment = _open_environments.get(identity)
+        environment = next((each for each in _open_environments if each.place.identity == identity), None)
         if environment is not None:
             _check_shareable(environment, directory, durability=durability, read_only=read_only)
         if environment is None or not environment.retain():
@@ -83,8 +84,7 @@ def open_environment(
                 read_only=read_only,
                 open_timeout_s=open_timeout_s,
             )
-            # Asked anew: the file may have been compacted, that is replaced, between the look at it and the opening.
-            _open_environments[environment.place.identity] = environment
+            _open_environments.append(environment)
             environment.retain()
         return environment
 
@@ -123,6 +123,4 @@ def close_environment(environment: Environment) -> None:
 
 
 def _forget_closed() -> None:
-    for identity, environment in list(_open_environments.items()):
-        if environment.is_gone:
-            del _open_environments[identity]
+    _open_environments[:] = [environment for environment in _open_environments if not environment.is_gone]

@@ -121,6 +121,31 @@ assert store.verify().ok
 """
 )
 
+COMPACTED = (
+    FORK
+    + """
+from cas import compact_store
+
+is_forked, tell_forked = os.pipe()
+is_compacted, tell_compacted = os.pipe()
+
+def child():
+    os.write(tell_forked, b"x")
+    os.read(is_compacted, 1)
+    assert store.get_artifact_by_correlation_id("0"), "opens the new file"
+    with ArtifactStore(CONFIG) as another:
+        assert another.environment is store.environment
+        commit(1)
+
+waiting = in_child(child)
+os.read(is_forked, 1)
+store.close()
+compact_store(CONFIG)
+os.write(tell_compacted, b"x")
+check(waiting)
+"""
+)
+
 INSIDE = (
     FORK
     + """
@@ -230,6 +255,10 @@ def test_fork_beside_committing_threads_gives_a_working_child(tmp_path):
 
 def test_fork_inside_a_snapshot_gives_a_child_that_refuses(tmp_path):
     run_to_end(INSIDE, tmp_path)
+
+
+def test_child_whose_store_was_compacted_since_the_fork_shares_the_new_file(tmp_path):
+    run_to_end(COMPACTED, tmp_path)
 
 
 def test_closed_store_stays_closed_in_a_forked_child(tmp_path):
