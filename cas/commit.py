@@ -205,10 +205,16 @@ class PreparedRun:
 
 def discard_staged(environment: Environment, taken: Intake) -> None:
     """Remove what large files of an intake have left in the store, unless a run has taken it over."""
-    if any(blob.staged_segment is not None for blob in taken.new_blobs):
-        # As it follows an error more often than not, its own must not take that one's place, on a closed store neither.
-        with contextlib.suppress(ArtifactStoreError), environment.write() as transaction:
-            _drop_staged(transaction, taken)
+    staged = {(blob.staged_segment, blob.staged_mark) for blob in taken.new_blobs} - {(None, b"")}
+    if not staged:
+        return
+    # As it may follow an error, its own must not take that one's place, on a closed store neither.
+    with contextlib.suppress(ArtifactStoreError):
+        with environment.read() as transaction:
+            is_left = not staged.isdisjoint(blobs.iter_upload_marks(transaction))
+        if is_left:  # after most commits nothing is, and a transaction that writes nothing would count as a quick disk
+            with environment.write() as transaction:
+                _drop_staged(transaction, taken)
 
 
 def _drop_staged(transaction: WriteTransaction, taken: Intake) -> None:

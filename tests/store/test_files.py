@@ -105,6 +105,12 @@ def test_checkout_interrupted_while_it_replaces_a_folder_leaves_that_in_its_plac
     assert [path.name for path in tmp_path.iterdir() if path.suffix in {".old", ".part"}] == []
 
 
+def test_large_file_takes_a_transaction_for_each_part_and_one_for_its_run(store, large_file, monkeypatch):
+    counted = count_transactions(monkeypatch)
+    commit(store, files=[large_file])
+    assert len(counted) == row_counts(store)["SEGMENTS"] + 1
+
+
 def test_large_file_committed_again_is_not_staged_again(store, large_file, monkeypatch):
     first = commit(store, files=[large_file])
     before = dump(store)
