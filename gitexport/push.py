@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cas.errors import GitCommandFailedError
 from gitexport.git import mask_credentials, one_line
-from gitexport.transfer import RefAnswer, push_once
+from gitexport.transfer import RefAnswer, is_collateral, push_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,8 +46,6 @@ _REFUSAL_COUNT: Final = (
 )
 _SHOWN_CHARS: Final = 500
 
-# Said of refs that did nothing wrong, because another ref of the same push did.
-_COLLATERAL: Final = re.compile(r"atomic push fail|atomic transaction failed|pre-receive hook declined")
 # The remote could not, rather than would not; the same push may work later.
 _PASSING: Final = re.compile(
     r"failed to (?:update|lock)|cannot lock|unable to lock|unpack|unable to migrate|internal (?:server )?error"
@@ -55,7 +53,6 @@ _PASSING: Final = re.compile(
     re.IGNORECASE,
 )
 _TOO_LARGE: Final = re.compile(r"exceeds (?:the )?maximum|pack exceeds|file size limit", re.IGNORECASE)
-_NO_ATOMIC: Final = re.compile(r"does not support --?atomic push")
 # The remote cannot be used as things are; another try within seconds is pointless.
 _HOPELESS: Final = re.compile(
     r"Authentication failed|could not read (?:Username|Password)|Permission denied|Repository not found"
@@ -268,7 +265,7 @@ class _Pushing(Generic[K]):
             return self._after_silence(groups, error.message, halve=error.kind == "git_timeout")
         if answer.refs:
             return self._after_answer(groups, answer)
-        if self.atomic and _NO_ATOMIC.search(answer.text):
+        if self.atomic and answer.lacks_atomic:
             # Groups are then judged by all their refs, and a part that landed is not "pushed".
             self.atomic = False
             return [groups]
@@ -314,7 +311,7 @@ class _Pushing(Generic[K]):
         for group in groups:
             answers = [answer.refs.get(name, _LOST) for name, _ in group.refs]
             reasons = [ref.reason for ref in answers if not ref.accepted]
-            own = [text for text in reasons if not _COLLATERAL.search(text)]
+            own = [text for text in reasons if not is_collateral(text)]
             if not reasons:
                 self._settle([group], PushState.PUSHED)
             elif any(_LOST_ANSWER.search(text) for text in reasons):

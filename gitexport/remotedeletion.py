@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
 from typing import TYPE_CHECKING, Final
 
 from cas.errors import GitCommandFailedError
-from gitexport.transfer import delete_once
+from gitexport.git import one_line
+from gitexport.transfer import delete_once, is_collateral
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from gitexport.transfer import PushAnswer
 
 DELETES_PER_PUSH: Final = 500
-# Said of refs that did nothing wrong, because another ref of the same push did.
-_COLLATERAL: Final = re.compile(r"atomic push fail|atomic transaction failed|pre-receive hook declined")
-_NO_ATOMIC: Final = re.compile(r"does not support --?atomic push")
 _SHOWN_CHARS: Final = 500
-_BLANKET_COUNT: Final = 4  # refs refused, none deleted: the remote deletes nothing
+_MOVED: Final = "stale info"  # said by the git of this side, of a ref that is not where it was expected
+_BLANKET_COUNT: Final = 4  # refs refused one by one, none deleted: the remote deletes nothing
 _REFUSAL_COUNT: Final = (
     64  # refused pushes spent on finding culprits in one call; hosts ask for a few a minute
 )
@@ -105,6 +103,8 @@ class _Deleting:
     report: DeletionReport
     atomic: bool = True
     refusal_count: int = 0
+    blamed_count: int = 0  # refused pushes of which the remote named culprits
+    refused_ref_count: int = 0  # those culprits
 
     def attempt(self, refs: dict[str, str]) -> list[dict[str, str]]:
         """Delete some refs by one push, and return what to push next."""
@@ -118,23 +118,28 @@ class _Deleting:
             return []
         if answer.refs:
             return self._after_answer(refs, answer)
-        if self.atomic and _NO_ATOMIC.search(answer.text):
+        if self.atomic and answer.lacks_atomic:
             self.atomic = False
             return [refs]
-        self.report.error = answer.text.strip()[:_SHOWN_CHARS] or "git push said nothing"
+        self.report.error = one_line(answer.text)[:_SHOWN_CHARS] or "git push said nothing"
         return []
 
     def _after_answer(self, refs: dict[str, str], answer: PushAnswer) -> list[dict[str, str]]:
         """Go on with what was refused for the sake of others, without those."""
         refused = {name: answer.reason(name) for name in refs if not answer.accepts(name)}
         self.report.deleted_count += len(refs) - len(refused)
-        own = {name: reason for name, reason in refused.items() if not _COLLATERAL.search(reason)}
+        own = {name: reason for name, reason in refused.items() if not is_collateral(reason)}
         rest = {name: refs[name] for name in refused if name not in own}
         if len(rest) == 1 and not own:  # nobody else is to blame
             own, rest = refused, {}
         self.report.kept |= own
         self.refusal_count += bool(refused)
-        if len(self.report.kept) >= _BLANKET_COUNT and not self.report.deleted_count:
+        count = sum(1 for reason in own.values() if _MOVED not in reason)
+        self.blamed_count += bool(count)
+        self.refused_ref_count += count
+        # Several that are named at once say nothing of those that were only refused for their sake.
+        blamed_count = self.blamed_count if rest else self.refused_ref_count
+        if blamed_count >= _BLANKET_COUNT and not self.report.deleted_count:
             self.report.refuses_all = True
             self.report.error = f"the remote deletes nothing: {next(iter(self.report.kept.values()))}"
         elif rest and self.refusal_count > _REFUSAL_COUNT:

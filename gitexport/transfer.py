@@ -1,8 +1,8 @@
 """One push of exactly the given refs, or one that deletes them, and what the remote said of each.
 
 Invariant: nothing else is pushed or deleted, nothing is forced, and a ref counts as accepted only if the remote said
-so.
-This module decides nothing: what to push together, to repeat or to give up is ``push.py``'s business.
+so. This module decides nothing: what to send together, to repeat or to give up is the business of ``push.py`` and
+``remotedeletion.py``.
 
 git matches explicit refspecs against every local and every remote ref, which is quadratic; wildcards are not,
 and would push whatever else lies under them. So a push runs from a *view*: a temporary git directory that
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 from gitexport.git import ANY_EXIT, mask_credentials
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 _ACCEPTED_FLAGS: Final = frozenset(" *=-")  # fast-forward, new, up to date, deleted
 _VIEW_PREFIX: Final = "cas-push-"
+# A remote that is named like the URL may say `receivepack`, which the file transport runs on this machine.
+_FLAGS: Final = ("--porcelain", "--no-verify", "--no-signed", "--receive-pack=git-receive-pack")
+_COLLATERAL: Final = re.compile(r"atomic push fail|atomic transaction failed|pre-receive hook declined")
+_NO_ATOMIC: Final = re.compile(r"does not support --?atomic push")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +62,11 @@ class PushAnswer:
     refs: Mapping[str, RefAnswer]
     text: str
 
+    @property
+    def lacks_atomic(self) -> bool:
+        """Whether the push failed because the remote knows no atomic ones."""
+        return _NO_ATOMIC.search(self.text) is not None
+
     def accepts(self, name: str) -> bool:
         """Tell whether a ref was accepted; one that git said nothing of was not."""
         return name in self.refs and self.refs[name].accepted
@@ -64,6 +74,11 @@ class PushAnswer:
     def reason(self, name: str) -> str:
         """Return why a ref was not accepted."""
         return self.refs[name].reason if name in self.refs else "no answer"
+
+
+def is_collateral(reason: str) -> bool:
+    """Tell whether this is said of refs that did nothing wrong, because another ref of the same push did."""
+    return _COLLATERAL.search(reason) is not None
 
 
 def push_once(
@@ -83,9 +98,7 @@ def push_once(
         InvalidNameError: A name git would refuse.
         OSError: The view cannot be written.
     """
-    # A remote that is named like the URL may say `receivepack`, which the file transport runs on this machine.
-    flags = ["--porcelain", "--no-verify", "--no-signed", "--receive-pack=git-receive-pack"]
-    flags += ["--atomic"] if atomic else []
+    flags = [*_FLAGS, *(["--atomic"] if atomic else [])]
     kinds = sorted({"/".join(name.split("/", 2)[:2]) for name in refs})
     with create_held_folder(repo.common_dir, _VIEW_PREFIX) as (folder, descriptor):
         _make_view(folder, repo, refs)
@@ -116,7 +129,7 @@ def delete_once(
         InvalidNameError: A name git would refuse.
         OSError: The view cannot be written.
     """
-    flags = ["--porcelain", "--no-verify", "--no-signed", *(["--atomic"] if atomic else [])]
+    flags = [*_FLAGS, *(["--atomic"] if atomic else [])]
     names = [check_ref_name(name) for name in sorted(refs)]
     leases = [f"--force-with-lease={name}:{check_oid(refs[name])}" for name in names]
     with create_held_folder(repo.common_dir, _VIEW_PREFIX) as (folder, descriptor):

@@ -89,6 +89,26 @@ def test_ref_that_moves_at_the_remote_in_the_very_moment_stays_there(place, remo
     assert refs_of(remote)[moved] == pushed_runs[0]["commit_sha"]
 
 
+def test_several_refs_that_move_in_the_very_moment_keep_no_others(place, remote, pushed_runs, monkeypatch):
+    """All of them are named in the answer to one push, which says nothing of what the remote does with the rest."""
+    moved = {f"refs/heads/{run['branch']}" for run in pushed_runs}
+    other = run_git(remote, "commit-tree", "-m", "theirs", f"{pushed_runs[0]['commit_sha']}^{{tree}}").strip()
+
+    def move_first(*words, **settings):
+        for name in moved:
+            run_git(remote, "update-ref", name, other)
+        return delete_remote_refs(*words, **settings)
+
+    monkeypatch.setattr(archiving_module, "delete_remote_refs", move_first)
+    summary = roll_up(place, delete_remote=True)
+    assert (summary.state, summary.remote_refs) == ("done", 8)
+    assert {item["ref"] for item in summary.kept_at_remote} == moved
+    assert set(refs_of(remote)) == {summary.archive} | moved
+    doomed = {f"refs/heads/{run['branch']}": run["commit_sha"] for run in pushed_runs}
+    report = delete_remote_refs(GitRepository.open(place.path), str(remote), doomed, timeout_s=30)
+    assert (report.kept.keys(), report.error, report.refuses_all) == (moved, None, False)
+
+
 def test_one_ref_that_the_remote_refuses_to_delete_keeps_no_other(place, remote, pushed_runs):
     kept = f"refs/tags/{pushed_runs[2]['tags'][0]}"
     hook(remote, "update", f'case "$1" in {kept}) echo "by policy" >&2; exit 1;; esac')

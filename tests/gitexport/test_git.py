@@ -21,7 +21,7 @@ from cas.errors import (
 from gitexport.git import MINIMUM_VERSION, GitOptions, git_version, mask_credentials, run_git
 from gitexport.refvalues import RefChange, RefValue, check_oid, check_ref_name
 from gitexport.repository import GitRepository
-from gitexport.transfer import push_once
+from gitexport.transfer import delete_once, push_once
 from tests.gitexport.processes import survivors
 
 ROOT = Path(__file__).parents[2]
@@ -342,6 +342,8 @@ def test_hostile_repository_configuration_starts_no_program(tmp_path):
     answer = push_once(opened, f"file://{remote.path}", {"refs/heads/x": oid}, timeout_s=30)
     assert answer.refs["refs/heads/x"].accepted, answer.text
     assert opened.list_remote_refs(f"file://{remote.path}") == {"refs/heads/x": oid}
+    answer = delete_once(opened, f"file://{remote.path}", {"refs/heads/x": oid}, timeout_s=30)
+    assert answer.refs["refs/heads/x"].accepted, answer.text
     for name in ("proxy", "web"):
         with pytest.raises(GitCommandFailedError):
             opened.list_remote_refs(opened.push_url(name), timeout_s=30)
