@@ -4,8 +4,8 @@ Invariant: a lock is removed only if it is certain that the process that made it
 ``packed-refs.lock`` says so by its content and a free ``flock`` (see ``heldfile.py``). The locks that ``git
 update-ref`` makes hold nothing but the new oid, so before git starts, a journal names the refs and oids it
 will lock; git inherits the journal's descriptor, so the journal is free only when git is dead too. The one lock
-of reftables does not even hold that: it counts as our dead git's if it is younger than the journal and a minute
-old. This module moves no refs.
+of reftables does not even hold that, nor the one on ``packed-refs`` that git takes for deletions: such a lock counts
+as our dead git's if it is younger than the journal and a minute old. This module moves no refs.
 
 Killing this process alone leaves nothing: git then sees the end of its input, and commits or cleans up by
 itself.
@@ -41,6 +41,8 @@ LOCK_PREFIX: Final = "cas_lock_"
 LOCK_TEXT: Final = b"cas-gitexport: rewriting packed-refs\n"
 TEMPORARY_NAME: Final = "packed-refs.cas"  # written only under the lock, so one name is enough
 JOURNAL_NAME: Final = "cas-refs.journal"
+_PACKED_LOCK: Final = "packed-refs.lock"
+_PACKED_NEW: Final = "packed-refs.new"  # what git writes under it
 _JOURNAL_HEAD: Final = "cas-gitexport: moving refs by git update-ref"
 _LOCK_WAIT_S: Final = 10.0  # as long as git is let wait for us (core.packedRefsTimeout in git.py)
 POLL_S: Final = 0.01
@@ -58,7 +60,7 @@ def packed_refs_lock(common_dir: Path, wait_s: float = _LOCK_WAIT_S) -> Generato
         GitCommandFailedError: Another program held it all the time (kind ``ref_locked``).
         OSError: The lock cannot be made.
     """
-    path = common_dir / "packed-refs.lock"
+    path = common_dir / _PACKED_LOCK
     deadline_s = time.monotonic() + wait_s
     # The lock appears with its content, and that synced: after a power cut an empty one could not be told from git's.
     own, descriptor = create_held(common_dir, LOCK_PREFIX, _FILE_MODE)
@@ -99,7 +101,8 @@ def _link_once_free(own: Path, path: Path, deadline_s: float) -> None:
 def ref_journal(common_dir: Path, changes: Sequence[RefChange]) -> Generator[int, None, None]:
     """Keep a journal of the refs git is about to lock during the block; yields the descriptor git shall inherit.
 
-    When git is killed inside the block (it ran out of time, or we are interrupted), its locks are removed.
+    When git is killed inside the block (it ran out of time, or we are interrupted), its locks are removed. The journal
+    stays while one of them may be another git's; a later sweep settles that.
 
     Raises:
         GitCommandFailedError: Another living exporter moves refs in this repository (kind ``ref_locked``).
@@ -111,21 +114,22 @@ def ref_journal(common_dir: Path, changes: Sequence[RefChange]) -> Generator[int
     except FileExistsError:
         raise lock_in_the_way(str(path)) from None
     lines = [_JOURNAL_HEAD, *(f"{change.new_oid or ''} {change.name}" for change in changes), ""]
+    settled = True
     try:
         write_all(descriptor, "\n".join(lines).encode())
         os.fsync(descriptor)
         sync_folder(common_dir)
         yield descriptor
-    except GitCommandFailedError as error:
-        if error.kind == "git_timeout":
-            _remove_locks(path, [])
-        raise
     except BaseException as error:
-        if not isinstance(error, Exception):
-            _remove_locks(path, [])
+        timed_out = isinstance(error, GitCommandFailedError) and error.kind == "git_timeout"
+        if timed_out or not isinstance(error, Exception):
+            settled = _remove_locks(path, []) is None
         raise
     finally:
-        remove_held(path, descriptor)
+        if settled:
+            remove_held(path, descriptor)
+        else:
+            os.close(descriptor)
 
 
 def sweep_locks(common_dir: Path) -> list[Path]:
@@ -141,30 +145,40 @@ def sweep_locks(common_dir: Path) -> list[Path]:
     """
     removed: list[Path] = []
     with mapped_os_errors(common_dir):
-        lock = common_dir / "packed-refs.lock"
+        lock = common_dir / _PACKED_LOCK
         if lock.exists() and remove_stale(lock, LOCK_TEXT):
             removed.append(lock)
         removed += [path for path in common_dir.glob(f"{LOCK_PREFIX}*") if remove_stale(path)]
         journal = common_dir / JOURNAL_NAME
-        if journal.exists() and remove_stale(journal, before=lambda path: _remove_locks(path, removed)):
+        if journal.exists() and remove_stale(journal, before=lambda path: _settle(path, removed)):
             removed.append(journal)
     return removed
 
 
-def _remove_locks(journal: Path, removed: list[Path]) -> None:
-    """Remove the ref locks a journal names; the caller holds the journal, so the git that made them is dead.
+def _settle(journal: Path, removed: list[Path]) -> None:
+    unknown = _remove_locks(journal, removed)
+    if unknown is not None:
+        raise lock_in_the_way(str(unknown))
 
-    Raises:
-        GitCommandFailedError: A lock may as well be another git's; a minute later it is known.
+
+def _remove_locks(journal: Path, removed: list[Path]) -> Path | None:
+    """Remove the locks a journal tells of; the caller holds the journal, so the git that made them is dead.
+
+    Returns:
+        A lock that may as well be another git's, or None; a minute later it is known.
     """
     head, *lines = journal.read_text("utf-8", "replace").split("\n")
     if head != _JOURNAL_HEAD:  # cut short: git was not started before the journal was whole
-        return
+        return None
     unknown: Path | None = None
+    deletes = False
     for line in lines:
         oid, _, name = line.partition(" ")
         lock = journal.parent / f"{name}.lock"
-        if not _is_ref_name(name) or not lock.exists():
+        if not _is_ref_name(name):
+            continue
+        deletes |= not oid
+        if not lock.exists():
             continue
         content = lock.read_text("ascii", "replace").strip()
         if content == oid != "" or (not content and _is_settled(lock)):
@@ -172,15 +186,30 @@ def _remove_locks(journal: Path, removed: list[Path]) -> None:
             removed.append(lock)
         elif not content:
             unknown = lock
-    table_lock = journal.parent / REFTABLE_LOCK
-    if table_lock.exists() and table_lock.stat().st_mtime_ns >= journal.stat().st_mtime_ns:
-        if _is_settled(table_lock):
-            table_lock.unlink(missing_ok=True)
-            removed.append(table_lock)
+    return _remove_shared_locks(journal, removed, deletes=deletes) or unknown
+
+
+def _remove_shared_locks(journal: Path, removed: list[Path], *, deletes: bool) -> Path | None:
+    """Remove the locks that a dead git took for all its refs together; returns as `_remove_locks`."""
+    unknown: Path | None = None
+    packed_lock, packed_new = journal.parent / _PACKED_LOCK, journal.parent / _PACKED_NEW
+    for lock in (journal.parent / REFTABLE_LOCK, packed_lock):
+        if not lock.exists() or lock.stat().st_mtime_ns < journal.stat().st_mtime_ns:
+            continue
+        files = [lock]
+        if lock == packed_lock:
+            if not deletes or lock.stat().st_size:  # an exporter's has content
+                continue
+            files = (
+                [packed_new, lock] if packed_new.exists() else [lock]
+            )  # whoever has the lock writes the other
+        if all(_is_settled(file) for file in files):
+            for file in files:
+                file.unlink(missing_ok=True)
+                removed.append(file)
         else:
-            unknown = table_lock
-    if unknown is not None:
-        raise lock_in_the_way(str(unknown))
+            unknown = lock
+    return unknown
 
 
 def _is_ref_name(name: str) -> bool:

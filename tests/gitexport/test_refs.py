@@ -690,6 +690,82 @@ def test_young_empty_lock_is_reported_until_it_is_known_to_be_dead(repo):
     assert leftovers(repo) == []
 
 
+def test_what_our_git_left_when_it_was_killed_in_a_deletion_is_removed(repo):
+    oid = commit(repo.path)
+    names = [f"refs/heads/w/t{number}" for number in range(3)]
+    repo.update_refs([RefChange(name, None, oid) for name in names])
+    repo.pack_refs()
+    journal = repo.common_dir / JOURNAL_NAME
+    journal.write_text(
+        "\n".join(["cas-gitexport: moving refs by git update-ref", *(f" {name}" for name in names), ""])
+    )
+    words = "".join(f"delete {name} {oid}\n" for name in names)
+    with subprocess.Popen(
+        ["git", "update-ref", "--stdin"],
+        cwd=repo.path,
+        env=CLEAN,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        process.stdin.write(f"start\n{words}prepare\n".encode())
+        process.stdin.flush()
+        assert [process.stdout.readline() for _ in range(2)] == [b"start: ok\n", b"prepare: ok\n"]
+        process.kill()
+    left = {"packed-refs.lock", "packed-refs.new", *(f"t{number}.lock" for number in range(3))}
+    locks = [path for path in repo.common_dir.rglob("*") if path.name in left]
+    assert {path.name for path in locks} == left
+    with pytest.raises(GitCommandFailedError) as caught:  # it may be another git's that is at work
+        update_refs(repo, [RefChange(name, oid, None) for name in names])
+    assert caught.value.kind == "ref_locked"
+    assert all(path.exists() for path in locks)
+    for path in locks:
+        past_s = path.stat().st_mtime - 61
+        os.utime(path, (past_s, past_s))
+    os.utime(journal, (1, 1))
+    update_refs(repo, [RefChange(name, oid, None) for name in names])
+    assert values(repo) == {}
+    assert leftovers(repo) == []
+    assert not [path for path in locks if path.exists()]
+
+
+@pytest.mark.parametrize("whose", ["older than the journal", "an exporter's", "of a batch without deletions"])
+def test_lock_on_packed_refs_that_is_not_of_our_killed_git_stays(repo, whose):
+    oid = commit(repo.path)
+    journal = repo.common_dir / JOURNAL_NAME
+    moved = oid if whose == "of a batch without deletions" else ""
+    journal.write_text(f"cas-gitexport: moving refs by git update-ref\n{moved} refs/heads/x\n")
+    os.utime(journal, (1, 1))
+    lock = repo.common_dir / "packed-refs.lock"
+    lock.write_bytes(LOCK_TEXT if whose == "an exporter's" else b"")
+    os.utime(lock, (0, 0) if whose == "older than the journal" else (2, 2))
+    with lock.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert sweep_ref_leftovers(repo) == [journal]
+    assert lock.exists()
+
+
+def test_journal_stays_while_a_lock_of_a_git_that_ran_out_of_time_is_not_settled(repo):
+    oid = commit(repo.path)
+    names = [f"refs/heads/w/t{number}" for number in range(3)]
+    repo.update_refs([RefChange(name, None, oid) for name in names])
+    foreign = repo.common_dir / f"{names[-1]}.lock"
+    foreign.write_text(f"{oid}\n")
+    patient, repo.options = repo.options, GitOptions(timeout_s=0.5)
+    moves = [RefChange(name, oid, None) for name in names] + [RefChange("refs/worktree/own", None, oid)]
+    with pytest.raises(GitCommandFailedError) as caught:
+        update_refs(repo, moves)
+    assert caught.value.kind == "git_timeout"
+    repo.options = patient
+    foreign.unlink()
+    locks = list(repo.common_dir.rglob("*.lock"))
+    assert locks
+    for lock in locks:
+        os.utime(lock, (1, 1))
+    update_refs(repo, moves)
+    assert values(repo) == {"refs/worktree/own": oid}
+    assert leftovers(repo) == []
+
+
 def test_journal_cut_short_is_dropped(repo):
     journal = repo.common_dir / JOURNAL_NAME
     for content in (b"cas-gitexp", b"", bytes(range(256))):
