@@ -9,6 +9,7 @@ archived is read from the repository, never from a note.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,7 @@ from cas.objects import Person
 from gitexport import lease
 from gitexport.archivable import BranchJudge, LeftBranch, old_branches
 from gitexport.archive import Archive
-from gitexport.archivelist import build_archive
+from gitexport.archivelist import PARENTS_PER_COMMIT, build_archive
 from gitexport.archivesummary import ArchiveSummary
 from gitexport.exporter import Exporter
 from gitexport.heldfile import mapped_os_errors
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cas import ArtifactStore
+    from gitexport.archive import ArchiveCommit
     from gitexport.archivelist import ArchiveForm, RolledBranch
     from gitexport.repository import GitRepository
 
@@ -75,7 +77,7 @@ def archive_branches(  # noqa: PLR0913  # what to roll up, where, and how it is 
         keep_newest: Never the so many branches that were committed to last; None keeps none.
         push: Whether to push the archive; None means the store's ``auto_push``.
         delete_remote: Whether rolled-up refs are deleted at the remote as well, those of earlier calls included; only
-            where it has exactly the oid that was put there.
+            where it has exactly the oid that was put there. Needs the archive to be pushed.
         dry_run: Only say what would be rolled up.
         wait_s: Seconds to wait for an exporter of this store; None waits without a limit.
         progress: Called with phase (``archive``, ``push`` or ``delete``), items done, items in all.
@@ -86,15 +88,15 @@ def archive_branches(  # noqa: PLR0913  # what to roll up, where, and how it is 
         What was done, durable when this returns, and what is left.
 
     Raises:
-        InvalidInputError: A negative age or number.
+        InvalidInputError: A negative age or number, an age without end, or a deletion without a push.
         LeaseHeldError: An exporter works on this store.
         ConflictError: The archive ref is no archive of this store, or another program moved refs again and again.
         ConfigError: The remote has several push URLs, or a transport that is not allowed.
         GitCommandFailedError: git is missing or too old, there is no repository, or somebody holds a lock in it.
         StorageError: A disk refused.
     """
-    if min(older_than_s or 0, keep_newest or 0) < 0:
-        raise InvalidInputError("an age or a number of branches cannot be negative")
+    wanted = store.config.auto_push if push is None else push
+    _check_wishes(older_than_s, keep_newest, deletes=delete_remote, pushes=wanted)
     started_s = time.monotonic()
     with lease.hold(store.environment.directory, wait_s):
         git = Exporter(store, repository=repository).open_repository()
@@ -104,7 +106,6 @@ def archive_branches(  # noqa: PLR0913  # what to roll up, where, and how it is 
             sweep_views(git)
         archiving = _Archiving(store, git, remote or store.config.remote_name, progress, should_stop)
         archiving.summary.dry_run = dry_run
-        wanted = store.config.auto_push if push is None else push
         archiving.roll_up(
             old_branches(store, older_than_s=older_than_s, keep_newest=keep_newest),
             must_be_pushed=archiving.has_remote and (wanted or store.config.auto_push),
@@ -115,6 +116,17 @@ def archive_branches(  # noqa: PLR0913  # what to roll up, where, and how it is 
                 archiving.delete_remote()
     archiving.summary.duration_s = time.monotonic() - started_s
     return archiving.summary
+
+
+def _check_wishes(
+    older_than_s: float | None, keep_newest: int | None, *, deletes: bool, pushes: bool
+) -> None:
+    if not (0 <= (older_than_s or 0) < math.inf and 0 <= (keep_newest or 0)):
+        raise InvalidInputError("an age or a number of branches cannot be negative or without end")
+    if deletes and not pushes:
+        raise InvalidInputError(
+            "refs are deleted at the remote only when the archive is pushed", hint="Push it as well: --push."
+        )
 
 
 class _Archiving:
@@ -145,6 +157,8 @@ class _Archiving:
 
     def roll_up(self, old: Sequence[tuple[int, str]], *, must_be_pushed: bool) -> None:
         """Roll up what may be of some branches, batch by batch, oldest first."""
+        if not self.summary.dry_run:
+            self._finish_last()
         for first in range(0, len(old), BATCH_BRANCHES):
             if self._should_stop():
                 self.summary.stopped = True
@@ -161,6 +175,22 @@ class _Archiving:
                 return
             self._store.environment.release_pages()
             self._progress("archive", min(first + BATCH_BRANCHES, len(old)), len(old))
+
+    def _finish_last(self) -> None:
+        """Let the tags go that a git left when it was killed in the last roll-up: refs that are files go one by one."""
+        commits = self._archive.chain[-BATCH_BRANCHES // PARENTS_PER_COMMIT :]  # at least those of one transaction
+        rolled_up = list(self._rolled_up(commits))
+        standing = read_refs(self._repository, (name for refs in rolled_up for name in refs))
+        left = [
+            RefChange(name, oid, None)
+            for refs in rolled_up
+            if standing.keys().isdisjoint(name for name in refs if name.startswith("refs/heads/"))
+            for name, oid in refs.items()
+            if standing.get(name) == oid
+        ]
+        with contextlib.suppress(ConflictError):  # somebody moves one of them; the next roll-up looks again
+            update_refs(self._repository, left)
+            self.summary.refs += len(left)
 
     def _write(self, ready: Sequence[RolledBranch]) -> bool:
         """Roll up some branches in one transaction; False when that has to wait for another time."""
@@ -316,15 +346,23 @@ class _Archiving:
     def _archived_refs(self, at: int) -> Iterator[Mapping[str, str]]:
         """Yield all refs that the archive holds up to a position, by the store's word, some thousand at a time."""
         found: dict[str, str] = {}
-        seen: set[str] = set()  # a branch that was rolled up twice counts as it stood last
-        for commit in reversed(self._archive.chain[: at + 1]):
-            for head in commit.heads:
-                with contextlib.suppress(IntegrityError):  # damaged in the store, so not to be told; it stays
-                    found.update(self._refs_of(head, seen))
+        for refs in self._rolled_up(self._archive.chain[: at + 1]):
+            found |= refs
             if len(found) >= _COMPARED_COUNT:
                 yield found
                 found = {}
         yield found
+
+    def _rolled_up(self, commits: Sequence[ArchiveCommit]) -> Iterator[dict[str, str]]:
+        """Yield the refs of each branch that some commits of the archive hold, the newest commit's first."""
+        seen: set[str] = set()  # a branch that was rolled up twice counts as it stood last
+        for commit in reversed(commits):
+            for head in commit.heads:
+                refs: dict[str, str] = {}
+                with contextlib.suppress(IntegrityError):  # damaged in the store, so not to be told; it stays
+                    refs = self._refs_of(head, seen)
+                if refs:
+                    yield refs
 
     def _refs_of(self, head: str, seen: set[str]) -> dict[str, str]:
         with self._store.environment.read() as transaction:

@@ -21,7 +21,7 @@ from gitexport.refs import read_refs
 from gitexport.writer import Written, write_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cas import ArtifactStore
     from gitexport.blobcopy import CheckLevel
@@ -109,15 +109,13 @@ class BatchWriter:
 
     def _plan(self, entries: Sequence[Entry], refused: Mapping[int, str]) -> Plan:
         refs = read_refs(self._repository, ref_names(entries)) | self._pretended
-        # Rolled-up refs count as standing where they stood; a branch that begins here cannot be one.
-        archived = self._archive.lacking((entry for entry in entries if entry.parent is not None), refs)
+        # Rolled-up refs count as standing where they stood.
+        archived = self._archive.lacking(_not_following(entries, refs), refs)
         if self._archive.trouble is not None:
             self._summary.warn(self._archive.trouble)
         branches = {entry.branch for entry in entries}
-        trees = {
-            name: os.fsencode(path).decode(
-                "utf-8", "backslashreplace"
-            )  # reasons are stored, and texts are UTF-8
+        trees = {  # reasons are stored, and texts are UTF-8
+            name: os.fsencode(path).decode("utf-8", "backslashreplace")
             for name, path in self._repository.checked_out_branches(branches).items()
         }
         fixed = trees if self._store.config.checked_out == "refuse" else {}
@@ -216,6 +214,19 @@ class BatchWriter:
         with self._store.environment.write() as transaction:
             for sequence, reason in damaged.items():
                 outbox.record_failure(transaction, sequence, reason=reason, now_us=now_us, park=True)
+
+
+def _not_following(entries: Iterable[Entry], refs: Mapping[str, str]) -> Iterator[Entry]:
+    """Yield the entries that do not stand on what their branch shows; only those may have to do with the archive.
+
+    A branch that begins here cannot have been rolled up.
+    """
+    tips: dict[str, str] = {}
+    for entry in entries:
+        if entry.parent is None or tips.get(entry.branch, refs.get(entry.branch)) == entry.parent:
+            tips[entry.branch] = entry.commit
+        else:
+            yield entry
 
 
 def _culprits(subject: str, entries: Sequence[Entry]) -> list[Entry]:

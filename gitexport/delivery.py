@@ -225,15 +225,17 @@ def _is_lost(
     if receipt is None or not receipt.pushed_at_us or outbox.find_entry(transaction, sequence) is not None:
         return False  # what waits in the outbox is pushed in any case
     loaded, row = records.load(transaction, sequence)
-    head = None if at is None else archive.head_of(loaded.branch, at)
-    if head is not None and sequence <= head[0]:
-        return False
-    if any(shown.get(f"refs/tags/{name}") != oid.hex() for name, oid in row.tags):
-        return True
     tip = shown.get(f"refs/heads/{loaded.branch}")
     known = None if tip is None else records.find_commit(transaction, bytes.fromhex(tip))
     # A tip that the store does not know was put there by somebody else, on top of ours as far as can be told.
-    return tip is None or (known is not None and known < sequence)
+    if (
+        tip is not None
+        and (known is None or known >= sequence)
+        and all(shown.get(f"refs/tags/{name}") == oid.hex() for name, oid in row.tags)
+    ):
+        return False
+    head = None if at is None else archive.head_of(loaded.branch, at)
+    return head is None or sequence > head[0]
 
 
 class _Recorder:

@@ -78,7 +78,7 @@ class OldMetadata:
 
 
 def parse_branch(name: str, prefix: str) -> OldBranch | str:
-    """Return what a branch name of the form ``<prefix>/<workflow>/<task>`` stands for; of others, why it has not it."""
+    """Return what a branch name of the form ``<prefix>/<workflow>/<task>`` stands for, or why it stands for none."""
     parts = name.removeprefix(f"{prefix}/").split("/")
     if not name.startswith(f"{prefix}/") or len(parts) != 2:  # noqa: PLR2004  workflow and task
         return f"the name has not the form {prefix}/<workflow>/<task>"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
+from collections import ChainMap
 from typing import TYPE_CHECKING, Final
 
 from cas import catalog, outbox
@@ -129,7 +130,7 @@ def verify_export(
         archived = _compare_refs(git, history, archive, batch.entries, report)
         if shown is not None:
             rolled_up = {} if remote_at is None else archive.lacking(batch.pushed, shown, remote_at)
-            _compare_remote(shown | rolled_up, history, batch.pushed, report)
+            _compare_remote(ChainMap(rolled_up, shown), history, batch.pushed, report)
         _compare_objects(git, [without_archived_tags(entry, archived) for entry in batch.entries], report)
         store.environment.release_pages()
         done += batch.seen_count

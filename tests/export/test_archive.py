@@ -150,10 +150,22 @@ def test_age_and_number_both_have_to_allow_it(place, clock):
     }
 
 
-@pytest.mark.parametrize("what", [{"keep_newest": -1}, {"older_than_s": -1.0}])
-def test_negative_age_or_number_is_refused(place, what):
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"keep_newest": -1},
+        {"older_than_s": -1.0},
+        {"older_than_s": float("nan")},
+        {"older_than_s": float("inf")},
+        {"delete_remote": True, "push": False},
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused(place, exported_runs, what):
+    before = place.refs()
     with pytest.raises(InvalidInputError):
         roll_up(place, **what)
+    assert place.refs() == before
 
 
 def test_dry_run_tells_and_changes_nothing(place, exported_runs):
@@ -267,6 +279,24 @@ def test_branches_of_other_names_stay(make_place):
         "refs/heads/elsewhere",
         "refs/heads/ai/generated/by/hand",
     }
+
+
+def test_tags_that_a_killed_git_left_go_with_the_next_roll_up(place, exported_runs):
+    """Where refs are files, git takes them away one by one: a branch may be gone and its tags not yet."""
+    before = place.refs()
+    roll_up(place)
+    newer = place.commit("t2")
+    place.export()
+    alone, moved, back = (f"refs/tags/{exported_runs[number]['tags'][0]}" for number in (1, 3, 2))
+    for name, oid in ((alone, before[alone]), (moved, newer["commit_sha"]), (back, before[back])):
+        place.git("update-ref", name, oid)
+    summary = roll_up(place, keep_newest=1)
+    assert (summary.state, summary.branches, summary.refs) == ("done", [], 1)
+    # What somebody moved stays, and the tags of a branch that stands go with it.
+    assert set(place.refs()) == {summary.archive, moved, back} | names_of(newer)
+    assert roll_up(place).refs == 1 + len(newer["tags"]) + 1
+    assert set(place.refs()) == {summary.archive, moved}
+    assert_reachable(place.path, place.promised)
 
 
 def test_gc_at_work_puts_it_off(place, exported_runs):
@@ -431,7 +461,9 @@ def test_archive_is_read_only_when_a_ref_is_missed(place, exported_runs, monkeyp
     monkeypatch.setattr("gitexport.archive._read_chain", refuse)
     place.commit("fresh")
     place.commit("fresher")
-    assert place.export().exported == 2
+    place.commit("fresher")
+    place.commit("t0")  # a branch that stands
+    assert place.export().exported == 4
     archive = Archive(place.store, GitRepository.open(place.path))
     with pytest.raises(AssertionError, match="the chain was read"):
         archive.head_of(exported_runs[4]["branch"])
