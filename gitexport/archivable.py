@@ -180,7 +180,7 @@ class BranchJudge:
         for branch in branches:
             moved = _moved_tag(branch, shown)
             if moved is not None:
-                left.append(LeftBranch(branch.short_name, f"has a tag that someone else moved: {moved[10:]}"))
+                left.append(LeftBranch(branch.short_name, f"has a tag that someone else moved: {moved}"))
             else:
                 present = tuple(tag for tag in branch.tags if tag[0] in shown)
                 ready.append(dataclasses.replace(branch, tags=present))
@@ -188,7 +188,8 @@ class BranchJudge:
 
 
 def _moved_tag(branch: RolledBranch, shown: Mapping[str, str]) -> str | None:
-    return next((name for name, oid, _ in branch.tags if shown.get(name, oid) != oid), None)
+    moved = (name for name, oid, _ in branch.tags if shown.get(name, oid) != oid)
+    return next((name.removeprefix("refs/tags/") for name in moved), None)
 
 
 def _tags(loaded: Manifest, row: ManifestRow) -> Iterator[tuple[str, str, str | None]]:

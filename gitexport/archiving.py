@@ -322,7 +322,7 @@ class _Archiving:
                 if shown[name] == there[name]:
                     doomed[name] = there[name]
                 else:
-                    self._keep(name, f"it is at {shown[name]}, not where it was pushed to")
+                    self.summary.keep(name, f"it is at {shown[name]}, not where it was pushed to")
         with mapped_os_errors(self._repository.path):
             report = delete_remote_refs(
                 self._repository,
@@ -334,14 +334,11 @@ class _Archiving:
             )
         self.summary.remote_refs = report.deleted_count
         for name, reason in report.kept.items():
-            self._keep(name, reason)
+            self.summary.keep(name, reason)
         if report.refuses_all:
             self.summary.refused = f"refs are left at the remote: {report.error}"
         elif report.error is not None:
             self.summary.pending = f"refs are left at the remote: {report.error}"
-
-    def _keep(self, name: str, reason: str) -> None:
-        self.summary.kept_at_remote.append({"ref": name, "reason": reason})
 
     def _archived_refs(self, at: int) -> Iterator[Mapping[str, str]]:
         """Yield all refs that the archive holds up to a position, by the store's word, some thousand at a time."""

@@ -441,17 +441,23 @@ def _show_archive(output: Output, summary: ArchiveSummary) -> None:
     from cli.figures import count_text, duration_text, list_of
     from cli.output import Cell
 
+    def tell_more(count: int, listed: int) -> None:
+        if count > listed:
+            output.line(f"... and {count - listed:,} more")
+
     for warning in summary.warnings:
         output.warn(warning)
     for item in summary.left:
         output.line(Cell("stays: ", "warn"), f"{item['branch']} {item['reason']}")
-    branches = count_text(len(summary.branches), "branch", "branches")
+    tell_more(summary.left_count, len(summary.left))
+    branches = count_text(summary.branch_count, "branch", "branches")
     refs = count_text(summary.refs, "ref")
     if summary.dry_run:
         for branch in summary.branches:
             tags = count_text(len(list_of(branch["tags"])), "tag")
             when = str(branch["committed_at"])
             output.line(f"would roll up {branch['branch']} of {when} with {tags}")
+        tell_more(summary.branch_count, len(summary.branches))
         output.line(f"would roll up {branches}, {refs}")
         return
     output.line(f"rolled up {branches}, {refs}, in {duration_text(summary.duration_s)}")
@@ -461,6 +467,7 @@ def _show_archive(output: Output, summary: ArchiveSummary) -> None:
         output.line(f"deleted {count_text(summary.remote_refs, 'ref')} at the remote")
     for item in summary.kept_at_remote:
         output.line(Cell("stays at the remote: ", "warn"), f"{item['ref']}: {item['reason']}")
+    tell_more(summary.kept_count, len(summary.kept_at_remote))
     if summary.pending is not None:
         output.line(Cell(f"not complete: {summary.pending}", "warn"), "; run it again")
     if summary.refused is not None:

@@ -257,6 +257,18 @@ def test_archive_as_json_has_a_line_for_each_branch_and_each_that_stays(reposito
     assert f"stays: {waits['branch']} has a commit that is not exported yet" in people.out
 
 
+def test_archive_says_how_many_it_does_not_list(repository, commit, monkeypatch):
+    monkeypatch.setattr("gitexport.archivesummary._LISTED", 1)
+    for number in range(3):
+        commit(f"c{number}", task=f"t{number}")
+    ended = repository.ok("export", "archive", "--keep-newest", "0")
+    assert "stays: ai/generated/wf_rsi/t0 has" in ended.out
+    assert "... and 2 more" in ended.out
+    repository.ok("export")
+    dry = repository.ok("export", "archive", "--keep-newest", "0", "--dry-run")
+    assert dry.out.splitlines()[-2:] == ["... and 2 more", "would roll up 3 branches, 6 refs"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [([], "--older-than TIME"), (["--keep-newest", "0", "--delete-remote", "--no-push"], "--no-push")],

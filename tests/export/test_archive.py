@@ -299,6 +299,17 @@ def test_tags_that_a_killed_git_left_go_with_the_next_roll_up(place, exported_ru
     assert_reachable(place.path, place.promised)
 
 
+def test_long_lists_are_cut_and_counted(place, exported_runs, monkeypatch):
+    monkeypatch.setattr("gitexport.archivesummary._LISTED", 2)
+    waits = [place.commit(f"t{number}") for number in range(3)]
+    summary = roll_up(place, dry_run=True)
+    assert (len(summary.left), summary.left_count) == (2, len(waits))
+    place.export()
+    summary = roll_up(place)
+    assert (len(summary.branches), summary.branch_count, summary.left_count) == (2, 5, 0)
+    assert set(place.refs()) == {summary.archive}
+
+
 def test_gc_at_work_puts_it_off(place, exported_runs):
     before = place.refs()
     (place.path / "gc.pid").write_text(f"{os.getpid()} {socket.gethostname()}")
