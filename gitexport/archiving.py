@@ -188,9 +188,10 @@ class _Archiving:
             for name, oid in refs.items()
             if standing.get(name) == oid
         ]
-        with contextlib.suppress(ConflictError):  # somebody moves one of them; the next roll-up looks again
-            update_refs(self._repository, left)
-            self.summary.refs += len(left)
+        if left:
+            with contextlib.suppress(ConflictError):  # somebody moves one of them; the next roll-up looks again
+                update_refs(self._repository, left)
+                self.summary.refs += len(left)
 
     def _write(self, ready: Sequence[RolledBranch]) -> bool:
         """Roll up some branches in one transaction; False when that has to wait for another time."""
