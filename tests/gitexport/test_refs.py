@@ -19,7 +19,7 @@ from cas.errors import ConflictError, GitCommandFailedError, IntegrityError, Inv
 from cas.objects import Person, commit_bytes, object_id
 from gitexport.git import GitOptions
 from gitexport.packedrefs import HEADER, PackedEdit, PackedRefs
-from gitexport.reflocks import JOURNAL_NAME, LOCK_TEXT, TEMPORARY_NAME, packed_refs_lock
+from gitexport.reflocks import JOURNAL_NAME, LOCK_TEXT, TEMPORARY_NAME, packed_refs_lock, ref_journal
 from gitexport.refs import RefChange, read_refs, sweep_ref_leftovers, update_refs
 from gitexport.repository import GitRepository
 
@@ -763,6 +763,19 @@ def test_journal_stays_while_a_lock_of_a_git_that_ran_out_of_time_is_not_settled
         os.utime(lock, (1, 1))
     update_refs(repo, moves)
     assert values(repo) == {"refs/worktree/own": oid}
+    assert leftovers(repo) == []
+
+
+def test_interrupt_is_not_hidden_by_the_lock_it_leaves(repo):
+    lock = repo.common_dir / "refs" / "heads" / "x.lock"
+    gone = RefChange("refs/heads/x", commit(repo.path), None)
+    with pytest.raises(KeyboardInterrupt), ref_journal(repo.common_dir, [gone]):
+        lock.touch()
+        raise KeyboardInterrupt
+    with pytest.raises(GitCommandFailedError):  # the journal stays until it is known whose the lock was
+        sweep_ref_leftovers(repo)
+    os.utime(lock, (1, 1))
+    assert sweep_ref_leftovers(repo) == [lock, repo.common_dir / JOURNAL_NAME]
     assert leftovers(repo) == []
 
 
