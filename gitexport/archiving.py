@@ -290,7 +290,7 @@ class _Archiving:
                 [RefGroup("archive", ((self._archive.ref, tip),))],
                 timeout_s=self._store.config.push_timeout,
                 should_stop=self._should_stop,
-                sleep=lambda seconds: _discard(pause(seconds)),
+                sleep=pause,
             )
         outcome = report.outcomes["archive"]
         self.summary.pushed = outcome.state is PushState.PUSHED
@@ -385,7 +385,3 @@ def _concerns(branch: RolledBranch, subject: str) -> bool:
 
 def _unheard(_phase: str, _done: int, _total: int) -> None:
     """Take progress that nobody asked for."""
-
-
-def _discard(_: object) -> None:
-    """Take a value that nobody asked for."""

@@ -112,17 +112,13 @@ def deliver(
                 on_settled=recorder.settle,
                 should_stop=should_stop,
                 stands_on=BranchHistory(store, repository).stands_on,
-                sleep=lambda seconds: _discard(pause(seconds)),
+                sleep=pause,
             )
         recorder.flush()
         settled = recorder.settled_count
         if report.error is not None:
             summary.warn(f"push: {report.error}")
             return
-
-
-def _discard(_: object) -> None:
-    """Take a value that nobody asked for."""
 
 
 def _waiting(

@@ -145,7 +145,7 @@ def push(  # noqa: PLR0913  # budgets and injected time are all the caller's to 
     should_stop: Callable[[], bool] | None = None,
     stands_on: Callable[[str, str], bool] | None = None,
     clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] = time.sleep,
     rng: random.Random | None = None,
 ) -> PushReport[K]:
     """Push groups of refs, each wholly or not at all where the remote allows it, in batches within the budgets.
@@ -164,7 +164,7 @@ def push(  # noqa: PLR0913  # budgets and injected time are all the caller's to 
         stands_on: Tells whether a commit at the remote, given first, has another in its history; None asks the
             repository, which may not have it. A branch that stands on what was to be pushed holds it already.
         clock: Monotonic seconds.
-        sleep: Waits that many seconds.
+        sleep: Waits that many seconds; may return early.
         rng: Source of the jitter of the waits.
 
     Returns:
@@ -225,7 +225,7 @@ class _Pushing(Generic[K]):
     should_stop: Callable[[], bool]
     stands_on: Callable[[str, str], bool]
     clock: Callable[[], float]
-    sleep: Callable[[float], None]
+    sleep: Callable[[float], object]
     rng: random.Random
     report: PushReport[K]
     atomic: bool = True
