@@ -107,7 +107,10 @@ class BranchJudge:
     def judge(self, batch: Sequence[tuple[int, str]]) -> tuple[list[RolledBranch], list[LeftBranch]]:
         """Return which of some branches may be rolled up, and which stay though they are old enough.
 
-        Branches that are archived already are in neither list.
+        Branches whose newest commit is archived already are in neither list.
+
+        Args:
+            batch: Sequence of the newest commit and name of each.
 
         Raises:
             GitCommandFailedError: git failed.
@@ -121,10 +124,11 @@ class BranchJudge:
             held.setdefault(own_head, str(self._repository.path))
         rolled: list[RolledBranch] = []
         left: list[LeftBranch] = []
-        for _, branch in batch:
+        for sequence, branch in batch:
             name = f"refs/heads/{branch}"
             tip = tips.get(name)
-            if tip is None and self._archive.head_of(branch) is not None:
+            archived = self._archive.head_of(branch) if tip is None else None
+            if archived is not None and archived[0] == sequence:
                 continue
             reason = f"is checked out in {held[name]}" if name in held else None
             found = reason or self._look(branch, tip)

@@ -299,6 +299,21 @@ def test_tags_that_a_killed_git_left_go_with_the_next_roll_up(place, exported_ru
     assert_reachable(place.path, place.promised)
 
 
+def test_branch_that_came_back_and_is_gone_again_is_told(place, exported_runs):
+    roll_up(place)
+    again = place.commit("t1")
+    (waits,) = roll_up(place).left
+    assert (waits["branch"], waits["reason"]) == (again["branch"], "has a commit that is not exported yet")
+    place.export()
+    place.git("update-ref", "-d", f"refs/heads/{again['branch']}")
+    (gone,) = roll_up(place).left
+    assert gone["branch"] == again["branch"]
+    assert "is gone from the repository" in gone["reason"]
+    assert place.export(rebuild=True).exported == 1
+    assert roll_up(place).left == []
+    assert_reachable(place.path, place.promised)
+
+
 def test_long_lists_are_cut_and_counted(place, exported_runs, monkeypatch):
     monkeypatch.setattr("gitexport.archivesummary._LISTED", 2)
     waits = [place.commit(f"t{number}") for number in range(3)]
