@@ -201,9 +201,7 @@ def _path_of(text: str | None) -> Path | None:
         return None
     try:
         return Path(text).expanduser()
-    except (
-        RuntimeError
-    ):  # there is no such user; it cannot be read by its plain name either, which is then told
+    except RuntimeError:  # there is no such user; that no file has the plain name either is told later
         return Path(text)
 
 
