@@ -16,7 +16,7 @@ import threading
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import ModuleType
 
 # How far before the end of a guard's match the literals are looked for. The longest accepted reach is that of
@@ -68,8 +68,8 @@ class Loose(NamedTuple):
 
 
 Anchor = Fixed | Guarded | Loose
-# Index of the anchor, and a place: the beginning of a fixed anchor, of a literal, or somewhere inside a loose
-# match.
+# Index of the anchor, and a place: the beginning of a fixed anchor or of a literal; of a loose match somewhere inside
+# it, or the beginning of the cell, counted from the beginning of the data, in which it ends.
 Candidate = tuple[int, int]
 _Pattern = tuple[int, bytes, int]  # number, expression, flags
 
@@ -156,12 +156,26 @@ class _Automaton:
 
     def events(self, data: bytes) -> list[tuple[int, int]]:
         """Return the number and the end of every match."""
+        events: list[tuple[int, int]] = []
+        self._scan(data, _remember, events)
+        return events
+
+    def cells(self, data: bytes) -> set[tuple[int, int]]:
+        """Return the numbers and the beginnings of the cells in which matches end.
+
+        Such a set stays small where the matches of one expression end at every byte.
+        """
+        cells: set[tuple[int, int]] = set()
+        self._scan(data, _remember_cell, cells)
+        return cells
+
+    def _scan(
+        self, data: bytes, on_match: Callable[[int, int, int, int, object], None], context: object
+    ) -> None:
         scratch = getattr(self._local, "scratch", None)
         if scratch is None:
             scratch = self._local.scratch = _hyperscan().Scratch(self._database)
-        events: list[tuple[int, int]] = []
-        self._database.scan(data, match_event_handler=_remember, context=events, scratch=scratch)
-        return events
+        self._database.scan(data, match_event_handler=on_match, context=context, scratch=scratch)
 
 
 class HyperscanEngine:
@@ -169,7 +183,7 @@ class HyperscanEngine:
 
     The automaton looks for literals and passes over the bytes between. One literal of one or two bytes makes it look
     at every byte, for all rules: what has none longer goes to an automaton of its own, which runs where a gate tells
-    that it may find something.
+    that it may find something. A user's patterns, of whose literals nothing is known, have one of their own too.
     """
 
     def __init__(self, anchors: Sequence[Anchor]) -> None:
@@ -190,24 +204,22 @@ class HyperscanEngine:
         if events:
             for number in {index for index, _ in events if index in self._gated}:
                 events += self._gated[number].events(data)
-        if self._users is not None:
-            events += self._users.events(data)
         return events
 
     def candidates(self, data: bytes) -> list[Candidate]:
         """See ``Engine``."""
         events = self._events(data)
         is_wide = b"\0" in data and bool(self._wide.events(data))
-        if not events and not is_wide and self._rest is None:
-            return []
-        found: set[Candidate] = set(self._rest.candidates(data)) if self._rest else set()
+        found: set[Candidate] = set() if self._users is None else self._users.cells(data)
+        if self._rest is not None:
+            found.update(self._rest.candidates(data))
         if is_wide:
             found.add((WIDE_INDEX, 0))
+        if not events and not found:
+            return []  # most artifacts
         for index, end in events:
             anchor = self._anchors[index] if index < len(self._anchors) else None
             match anchor:
-                case None:  # a gate
-                    pass
                 case Fixed():
                     found.add((index, end - anchor.width))
                 case Guarded():
@@ -218,13 +230,17 @@ class HyperscanEngine:
                         for literal in anchor.literals
                         for at in _occurrences(region, literal)
                     )
-                case Loose():
-                    found.add((index, end))
+                case _:  # a gate
+                    pass
         return sorted(found)
 
 
 def _remember(index: int, _start: int, end: int, _flags: int, context: object) -> None:
     cast("list[tuple[int, int]]", context).append((index, end))
+
+
+def _remember_cell(index: int, _start: int, end: int, _flags: int, context: object) -> None:
+    cast("set[tuple[int, int]]", context).add((index, end - end % CELL_BYTES))
 
 
 def _hyperscan() -> ModuleType:

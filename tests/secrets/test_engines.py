@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cas.config import ArtifactStoreConfig
 from cas.errors import StateError
 from cas.secretscan import SecretScanner, scanner
+from cas.secretscan.engine import CELL_BYTES
 from tests.secrets.corpus import B62, HEX, Maker, telling
 from tests.secrets.samples import make_samples
 
@@ -189,6 +191,16 @@ def test_scanner_takes_any_buffer():
         == PYTHON.scan(bytearray(sample.data), sample.name)
         == expected
     )
+
+
+def test_pattern_that_may_match_at_every_byte_has_one_candidate_in_each_cell():
+    pytest.importorskip("hyperscan", reason="no wheel for this machine")
+    config = ArtifactStoreConfig(secret_patterns=["[a-z]{9}(?=!)"])
+    text = b"a" * 100_000
+    compiled = SecretScanner(config, engine="hyperscan")
+    assert len(compiled._engine(0).candidates(text)) == 100_000 // CELL_BYTES + 1
+    assert compiled.scan(text, "x") == []
+    assert [finding.column for finding in compiled.scan(text + b"!", "x")] == [99_992]
 
 
 def test_auto_engine_small_job_does_not_compile(monkeypatch):
