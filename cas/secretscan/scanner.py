@@ -209,9 +209,13 @@ class SecretScanner:
         )
 
     def shown_name(self, name: str) -> str:
-        """Return a name as findings may tell it: not one that holds a credential itself."""
+        """Return a name as findings may tell it: not one that holds a credential itself, or may hold one."""
         encoded = name.encode("utf-8", "surrogateescape")
-        found = self._matcher.search(Block(encoded, 0, 0, len(encoded)), self._engine(0), place_of(""))
+        block = Block(encoded, 0, 0, len(encoded))
+        try:
+            found = self._matcher.search(block, self._engine(0), place_of(""))
+        except PatternTooSlowError:  # nobody knows
+            return _WITHHELD_NAME
         return _WITHHELD_NAME if found else name
 
     def sort_out(self, located: list[tuple[Finding, str]]) -> tuple[list[Finding], list[Waiver]]:

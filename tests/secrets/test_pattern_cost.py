@@ -275,3 +275,11 @@ def test_refusal_whose_text_takes_too_long_is_told_without_it(hurried, tmp_path)
     assert caught.value.kind == "pattern_too_slow"
     assert "a" * 100 not in str(caught.value)
     assert "a" * 100 not in repr(told)
+
+
+def test_name_in_which_a_pattern_takes_too_long_is_withheld(hurried):
+    scanner = SecretScanner(made_config(SLOW), engine="python")
+    with pytest.raises(InvalidFileError) as caught:
+        scanner.scan(b"a" * 50_000, "a" * 50_000)
+    assert caught.value.kind == "pattern_too_slow"
+    assert "a" * 100 not in str(caught.value)
