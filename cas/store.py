@@ -116,7 +116,7 @@ class ArtifactStore(BranchReverter):
             indexes.ensure(self._environment, self.config.indexed_metrics)
 
     def warm_up(self) -> None:
-        """Compile the secret rules now (about 0.1 s, once per process) instead of during the first commits."""
+        """Compile the secret rules now (about half a second, once per process) instead of during the first commits."""
         if self._scanner is not None:
             self._scanner.warm()
 

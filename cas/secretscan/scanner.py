@@ -20,8 +20,8 @@ from cas.digest import digest_bytes
 from cas.errors import ConfigError, InvalidFileError, StateError
 from cas.secretrules import KIND_RULES, RULES, TABLE_VERSION
 from cas.secretrules import vocabulary as known
-from cas.secretscan.allowance import PatternTooSlowError
-from cas.secretscan.engine import CELL_BYTES, Engine, build
+from cas.secretscan.allowance import PatternTooSlowError, now_ns
+from cas.secretscan.engine import CELL_BYTES, Candidate, Engine, build
 from cas.secretscan.findings import Finding, Waiver
 from cas.secretscan.matcher import OVERLAP_BYTES, Block, Hit, Matcher, without_overlaps
 from cas.secretscan.patterns import compile_patterns
@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 BLOCK_BYTES: Final = 4 * 1024 * 1024
 # A first look takes this much at a time, which stays in the processor's cache for the automata that follow the first.
 _LOOK_BYTES: Final = 512 * 1024
-# Compiling the automaton takes as long as scanning this much without it, so a short job never compiles.
-_COMPILE_AFTER_BYTES: Final = 256 * 1024
+# What compiling the automata takes. The slow engine serves until it has taken as long, so that a job of any length
+# takes about twice its best at most. Bytes tell little of that: half a megabyte of source code takes it a second, of
+# numbers a twentieth of one. A block that could take it longer than compiling takes is not begun with it.
+_COMPILE_NS: Final = 450_000_000
+_SLOW_BYTES: Final = 256 * 1024
 _VERSION_CHARS: Final = 16
 _ALL_RULES: Final = "*"
 _MOST_VARIANTS: Final = 1024  # remembered names; a few hundred kilobytes
@@ -112,7 +115,7 @@ class SecretScanner:
         )
         self._choice = _choose_engine(engine)
         self._is_auto = engine == "auto"
-        self._scanned_bytes = 0
+        self._slow_ns = 0  # processor time of looks and searches before the engine was ready
         self._ready: Engine | None = None
         self._variants: dict[str, str] = {}  # name → variant: the files of all runs bear the same few names
         self.ruleset_version = self._version()
@@ -167,13 +170,21 @@ class SecretScanner:
         Where there is something it need not be a credential; of texts with a blank line between them all are covered.
         """
         if isinstance(data, bytes) and len(data) <= _LOOK_BYTES:
-            return not self._engine(len(data)).candidates(data)
+            return not self._look(data)
         view = memoryview(data).cast("B")
         for start in range(0, view.nbytes, _LOOK_BYTES):
-            part = view[max(0, start - OVERLAP_BYTES) : start + _LOOK_BYTES]
-            if self._engine(part.nbytes).candidates(bytes(part)):
+            if self._look(bytes(view[max(0, start - OVERLAP_BYTES) : start + _LOOK_BYTES])):
                 return False
         return True
+
+    def _look(self, data: bytes) -> list[Candidate]:
+        if self._ready is not None:
+            return self._ready.candidates(data)
+        engine = self._engine(0)
+        started_ns = now_ns()
+        found = engine.candidates(data)
+        self._slow_ns += now_ns() - started_ns
+        return found
 
     def stream(self, name: str) -> StreamScanner:
         """Return a scanner of one artifact that arrives in chunks; for one thread."""
@@ -181,7 +192,7 @@ class SecretScanner:
 
     def warm(self) -> None:
         """Build the engine now rather than at the first larger artifact; takes a few tenths of a second."""
-        self._engine(_COMPILE_AFTER_BYTES)
+        self._engine(_SLOW_BYTES)
 
     def search(self, block: Block, name: str) -> list[Hit]:
         """Return the hits in the core of one block; used by ``StreamScanner``.
@@ -190,12 +201,15 @@ class SecretScanner:
             InvalidFileError: A configured pattern took too long, so that nothing can be said of the file.
         """
         engine = self._engine(len(block.data))
+        started_ns = now_ns()
         try:
             hits = self._matcher.search(block, engine, place_of(name))
         except PatternTooSlowError as error:
             rule = error.rule
         else:
             return [hit for hit in hits if hit.rule not in self._disabled]
+        finally:
+            self._slow_ns += now_ns() - started_ns
         raise self._too_slow(rule, name)
 
     def _too_slow(self, rule: str, name: str) -> InvalidFileError:
@@ -247,8 +261,7 @@ class SecretScanner:
         self._ready = _ENGINES.get(key)
         if self._ready is not None:
             return self._ready
-        self._scanned_bytes += size_bytes
-        if self._is_auto and self._scanned_bytes < _COMPILE_AFTER_BYTES:
+        if self._is_auto and size_bytes < _SLOW_BYTES and self._slow_ns < _COMPILE_NS:
             key = ("python", self._patterns)
         return _ENGINES.get(key) or _ENGINES.setdefault(key, build(self._matcher.anchors, key[0]))
 
