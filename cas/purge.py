@@ -105,6 +105,7 @@ def purge(
                 present.add(digest)
                 stored[digest], buried[digest] = blobs.find(transaction, digest), None
                 rotate |= _findings_of(environment, scanner, stored[digest], affected.names.get(digest, []))
+            rotate |= {item["fingerprint"]: item for item in search.findings}
             doomed = {digest: blob for digest, blob in stored.items() if blob is not None}
             fingerprints = tuple(sorted(map(str, rotate)))
             held = _apply(transaction, affected, doomed, fingerprints, now_us)
@@ -191,6 +192,7 @@ class _Search:
                 continue
             loaded, row = records.load(transaction, sequence)
             if self._fingerprint is not None:
+                self._look_at_texts(sequence, loaded, row)
                 self._add_digests(loaded)
             _refer(transaction, affected, self.digests, sequence, loaded, row)
         return self.digests - known

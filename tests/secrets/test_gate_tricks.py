@@ -144,7 +144,8 @@ def test_purge_finds_what_a_writer_has_added_since_the_search(tmp_path):
 
         def writes_meanwhile(phase, done, total):
             if phase == "look" and done == total and not added:
-                added.append(store.commit_artifacts(**arguments({"b.py": more}, "c2")))
+                metadata = {"note": LEAK.decode()}
+                added.append(store.commit_artifacts(**arguments({"b.py": more}, "c2", metadata=metadata)))
 
         told = store.purge(fingerprint, progress=writes_meanwhile)
         assert added
@@ -152,7 +153,8 @@ def test_purge_finds_what_a_writer_has_added_since_the_search(tmp_path):
             digest_bytes(data).hex() for data in (LEAK, more)
         }
         assert {run["correlation_id"] for run in told["runs"]} == {"c1", "c2"}
-        assert store.scan_all().located == []
+        assert [(item["where"], item["correlation_id"]) for item in told["remaining"]] == [("metadata", "c2")]
+        assert [item.digest for item in store.scan_all().located] == [None]
         with pytest.raises(IntegrityError, match="purged"):
             store.read_file("c2", "b.py")
         assert store.verify().ok
