@@ -133,18 +133,19 @@ def _quieted(scanner: SecretScanner | None, error: BaseException) -> BaseExcepti
         for frame, _ in traceback.walk_tb(each.__traceback__):
             # Frames of a callback are the caller's own.
             if str(frame.f_globals.get("__name__")).partition(".")[0] in _OWN_PACKAGES:
-                with contextlib.suppress(
-                    RuntimeError
-                ):  # the decorated call itself, or another thread's: still running
+                # The decorated call itself runs still, as a frame of another thread may.
+                with contextlib.suppress(RuntimeError):
                     frame.clear()
     return error
 
 
 def _without_frames(error: ArtifactStoreError) -> ArtifactStoreError:
-    """Return an error without the frames it came through; a secret's without what it was raised from as well."""
+    """Return an error, and what it was raised from, without frames; a secret's without what it was raised from."""
     if isinstance(error, SecretDetectedError):
         error.__cause__ = None
-    elif error.__cause__ is not None:
-        error.__cause__ = error.__cause__.with_traceback(None)
-    error.__context__ = None
-    return error.with_traceback(None)
+    each: BaseException | None = error
+    while each is not None:
+        # What was handled meanwhile may be the caller's own, so it is left alone and only let go of.
+        each.__traceback__ = each.__context__ = None
+        each = each.__cause__
+    return error

@@ -16,9 +16,10 @@ import pytest
 
 from cas import ArtifactStore, ArtifactStoreConfig
 from cas.codec import deflate
-from cas.errors import ArtifactStoreError, ExportError, SecretDetectedError, StateError
+from cas.errors import ArtifactStoreError, ExportError, InvalidFileError, SecretDetectedError, StateError
 from cas.events import ArtifactEventHandler, Channels, MemoryBus, encode
 from cas.exposition import render
+from cas.silence import silent
 from cli.app import main
 from gitexport import Exporter, import_repository
 from tests.events.runs import passed, write_run
@@ -161,6 +162,38 @@ def test_locals_of_a_callback_stay_its_own(store):
         store.commit_artifacts("w", "t", {"big": b"1" * 100}, correlation_id="c9", progress=progress)
     frames = [frame for frame, _ in traceback.walk_tb(failed.value.__traceback__)]
     assert frames[-1].f_locals["own"]
+
+
+class Refusing:
+    """Refuses a text for an error that came up while another one was handled."""
+
+    secret_scanner = None
+
+    def __init__(self, path):
+        self.path = path
+
+    @silent
+    def read(self, text):
+        try:
+            try:
+                json.loads(text)
+            finally:
+                (self.path / text).read_text()
+        except OSError as error:
+            raise InvalidFileError("it cannot be read") from error
+
+
+def test_refusal_lets_go_of_all_frames_below_it_and_of_none_of_the_callers(tmp_path):
+    own = OSError("the caller's")
+    try:
+        raise own
+    except OSError:
+        with pytest.raises(InvalidFileError) as failed:
+            Refusing(tmp_path).read(NAME)
+    assert own.__traceback__ is not None
+    assert type(failed.value.__cause__) is FileNotFoundError
+    assert failed.value.__cause__.__traceback__ is None
+    assert failed.value.__cause__.__context__ is None
 
 
 def test_file_of_a_growing_run_with_a_bad_name_is_told_without_it(store):
