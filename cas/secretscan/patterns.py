@@ -86,9 +86,8 @@ def compile_patterns(patterns: Many[str]) -> tuple[UserPattern, ...]:
     return tuple(accepted)
 
 
-@functools.lru_cache(
-    maxsize=256
-)  # the configuration asks, and then each scanner; the search takes up to a second
+# The configuration asks, and then each scanner; the search takes up to a second.
+@functools.lru_cache(maxsize=256)
 def _compile(pattern: str) -> UserPattern | str:
     """Return a pattern ready to run, or why it is refused."""
     try:
