@@ -1,4 +1,8 @@
-"""Blind set Q: the tools around a desk's code, in other languages than its strategies; written before a look at the rules it tries."""
+"""Blind set Q: the tools around a desk's code, in other languages than its strategies.
+
+Condensed from two corpora: the first was written before a look at the rules it tries, the second by one who had read and
+mended them, before a look at what they make of it.
+"""
 
 # A template reads best as the one line that it is.
 # ruff: noqa: E501
