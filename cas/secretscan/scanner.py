@@ -157,7 +157,11 @@ class SecretScanner:
     def scan_waived(
         self, data: bytes | bytearray | memoryview, name: str
     ) -> tuple[list[Finding], list[Waiver]]:
-        """Return the findings in ``data`` and the waivers that were used, each in file order."""
+        """Return the findings in ``data`` and the waivers that were used, each in file order.
+
+        Raises:
+            InvalidFileError: A configured pattern took too long in it (``pattern_too_slow``).
+        """
         if self.has_nothing(data):
             return [], []  # most artifacts
         stream = self.stream(name)
@@ -165,7 +169,7 @@ class SecretScanner:
         return stream.finish_waived()
 
     def has_nothing(self, data: bytes | bytearray | memoryview) -> bool:
-        """Tell whether there is nothing to look at, which costs neither a count of lines nor a copy of ``bytes``.
+        """Tell whether there is nothing to look at, which costs neither a count of lines nor a copy of the whole.
 
         Where there is something it need not be a credential; of texts with a blank line between them all are covered.
         """
@@ -191,7 +195,7 @@ class SecretScanner:
         return StreamScanner(self, name)
 
     def warm(self) -> None:
-        """Build the engine now rather than at the first larger artifact; takes a few tenths of a second."""
+        """Build the fast engine now rather than when there was enough to scan; takes about half a second."""
         self._engine(_SLOW_BYTES)
 
     def search(self, block: Block, name: str) -> list[Hit]:
@@ -302,6 +306,7 @@ class StreamScanner:
 
         Raises:
             StateError: ``finish`` was called.
+            InvalidFileError: A configured pattern took too long (``pattern_too_slow``); the stream takes no more.
         """
         if self._is_finished:
             raise StateError("the stream is finished", subject=self._name)
@@ -317,7 +322,7 @@ class StreamScanner:
                 self._forget()
 
     def finish(self) -> list[Finding]:
-        """Return the findings of the whole artifact, without waived ones, in file order."""
+        """Return the findings of the whole artifact, without waived ones, in file order; see `finish_waived`."""
         return self.finish_waived()[0]
 
     def finish_waived(self) -> tuple[list[Finding], list[Waiver]]:
@@ -325,6 +330,7 @@ class StreamScanner:
 
         Raises:
             StateError: It was called before.
+            InvalidFileError: A configured pattern took too long (``pattern_too_slow``).
         """
         if self._is_finished:
             raise StateError("the stream is finished", subject=self._name)
