@@ -14,6 +14,8 @@ from cas.secretscan.automaton import build
 from cas.secretscan.engine import WINDOW_BYTES
 from cas.secretscan.runaway import runaway_reason
 from cas.secretscan.tree import Bytes, Choice, Look, Repeat, Sequence, can_be_empty, parse
+from gitexport import import_repository
+from tests.secrets.test_silence_everywhere import OldRepository, run_cas
 
 # Each takes minutes or more in one kilobyte of some text.
 RUNS_AWAY = {
@@ -283,3 +285,24 @@ def test_name_in_which_a_pattern_takes_too_long_is_withheld(hurried):
         scanner.scan(b"a" * 50_000, "a" * 50_000)
     assert caught.value.kind == "pattern_too_slow"
     assert "a" * 100 not in str(caught.value)
+
+
+def test_import_leaves_out_a_branch_whose_file_takes_too_long(hurried, tmp_path):
+    old = OldRepository(tmp_path / "old")
+    old.commit("task1", {"a.csv": "a" * 50_000})
+    with ArtifactStore(ArtifactStoreConfig(repo_path=old.path, secret_patterns=[SLOW])) as store:
+        summary = import_repository(store, on_secret="allow")
+        assert summary.commits == 0
+        assert [told["branch"] for told in summary.refused] == ["ai/generated/w/task1"]
+        assert "takes too long" in summary.refused[0]["reason"]
+        assert store.list_artifacts() == []
+
+
+def test_scan_of_a_file_that_takes_too_long_is_an_error(hurried, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_bytes(b"a" * 50_000)
+    (tmp_path / "cas.toml").write_text(f"secret_patterns = ['{SLOW}']\n")
+    code, out, err = run_cas("scan", "a.csv")
+    assert code not in {0, 5}
+    assert out == ""
+    assert "takes too long in it" in err
