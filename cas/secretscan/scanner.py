@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 BLOCK_BYTES: Final = 4 * 1024 * 1024
 # A first look takes this much at a time, which stays in the processor's cache for the automata that follow the first.
 _LOOK_BYTES: Final = 512 * 1024
-# What compiling the automata takes. The slow engine serves until it has taken as long, so that a job of any length
-# takes about twice its best at most. Bytes tell little of that: half a megabyte of source code takes it a second, of
-# numbers a twentieth of one. A block that could take it longer than compiling takes is not begun with it.
-_COMPILE_NS: Final = 450_000_000
+# Compiling the automata takes half a second. A process that has scanned so long without them, which is two or three
+# ordinary runs, is taken for a batch: they pay after a dozen runs, and one `cas commit` alone never waits for them.
+# Bytes tell little of that: half a megabyte of source code takes the slow engine a second, of numbers a twentieth of
+# one. A block that could take it longer than compiling takes is not begun with it.
+_SLOW_NS: Final = 100_000_000
 _SLOW_BYTES: Final = 256 * 1024
 _VERSION_CHARS: Final = 16
 _ALL_RULES: Final = "*"
@@ -265,7 +266,7 @@ class SecretScanner:
         self._ready = _ENGINES.get(key)
         if self._ready is not None:
             return self._ready
-        if self._is_auto and size_bytes < _SLOW_BYTES and self._slow_ns < _COMPILE_NS:
+        if self._is_auto and size_bytes < _SLOW_BYTES and self._slow_ns < _SLOW_NS:
             key = ("python", self._patterns)
         return _ENGINES.get(key) or _ENGINES.setdefault(key, build(self._matcher.anchors, key[0]))
 
