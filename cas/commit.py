@@ -212,7 +212,8 @@ def discard_staged(environment: Environment, taken: Intake) -> None:
     with contextlib.suppress(ArtifactStoreError):
         with environment.read() as transaction:
             is_left = not staged.isdisjoint(blobs.iter_upload_marks(transaction))
-        if is_left:  # after most commits nothing is, and a transaction that writes nothing would count as a quick disk
+        # After most commits nothing is; a transaction that writes nothing would pass for one of a quick disk.
+        if is_left:
             with environment.write() as transaction:
                 _drop_staged(transaction, taken)
 
