@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from gitexport.archivelist import RolledBranch
 
 
-_LISTED: Final = 10_000  # the rest is counted: the first roll-up of a million branches must not fill the memory
+_LISTED: Final = (
+    10_000  # the rest is counted: the first roll-up of a million branches must not fill the memory
+)
 
 
 @dataclasses.dataclass(slots=True)

@@ -121,7 +121,7 @@ def archive_branches(  # noqa: PLR0913  # what to roll up, where, and how it is 
 def _check_wishes(
     older_than_s: float | None, keep_newest: int | None, *, deletes: bool, pushes: bool
 ) -> None:
-    if not (0 <= (older_than_s or 0) < math.inf and 0 <= (keep_newest or 0)):
+    if not (0 <= (older_than_s or 0) < math.inf and (keep_newest or 0) >= 0):
         raise InvalidInputError("an age or a number of branches cannot be negative or without end")
     if deletes and not pushes:
         raise InvalidInputError(
@@ -178,7 +178,9 @@ class _Archiving:
 
     def _finish_last(self) -> None:
         """Let the tags go that a git left when it was killed in the last roll-up: refs that are files go one by one."""
-        commits = self._archive.chain[-BATCH_BRANCHES // PARENTS_PER_COMMIT :]  # at least those of one transaction
+        commits = self._archive.chain[
+            -BATCH_BRANCHES // PARENTS_PER_COMMIT :
+        ]  # at least those of one transaction
         rolled_up = list(self._rolled_up(commits))
         standing = read_refs(self._repository, (name for refs in rolled_up for name in refs))
         left = [
@@ -189,7 +191,9 @@ class _Archiving:
             if standing.get(name) == oid
         ]
         if left:
-            with contextlib.suppress(ConflictError):  # somebody moves one of them; the next roll-up looks again
+            with contextlib.suppress(
+                ConflictError
+            ):  # somebody moves one of them; the next roll-up looks again
                 update_refs(self._repository, left)
                 self.summary.refs += len(left)
 

@@ -438,26 +438,18 @@ def archive(
 
 
 def _show_archive(output: Output, summary: ArchiveSummary) -> None:
-    from cli.figures import count_text, duration_text, list_of
+    from cli.figures import count_text, duration_text
     from cli.output import Cell
-
-    def tell_more(count: int, listed: int) -> None:
-        if count > listed:
-            output.line(f"... and {count - listed:,} more")
 
     for warning in summary.warnings:
         output.warn(warning)
     for item in summary.left:
         output.line(Cell("stays: ", "warn"), f"{item['branch']} {item['reason']}")
-    tell_more(summary.left_count, len(summary.left))
+    _show_unlisted(output, summary.left_count, len(summary.left))
     branches = count_text(summary.branch_count, "branch", "branches")
     refs = count_text(summary.refs, "ref")
     if summary.dry_run:
-        for branch in summary.branches:
-            tags = count_text(len(list_of(branch["tags"])), "tag")
-            when = str(branch["committed_at"])
-            output.line(f"would roll up {branch['branch']} of {when} with {tags}")
-        tell_more(summary.branch_count, len(summary.branches))
+        _show_would_be_archived(output, summary)
         output.line(f"would roll up {branches}, {refs}")
         return
     output.line(f"rolled up {branches}, {refs}, in {duration_text(summary.duration_s)}")
@@ -467,8 +459,22 @@ def _show_archive(output: Output, summary: ArchiveSummary) -> None:
         output.line(f"deleted {count_text(summary.remote_refs, 'ref')} at the remote")
     for item in summary.kept_at_remote:
         output.line(Cell("stays at the remote: ", "warn"), f"{item['ref']}: {item['reason']}")
-    tell_more(summary.kept_count, len(summary.kept_at_remote))
+    _show_unlisted(output, summary.kept_count, len(summary.kept_at_remote))
     if summary.pending is not None:
         output.line(Cell(f"not complete: {summary.pending}", "warn"), "; run it again")
     if summary.refused is not None:
         output.line(Cell(summary.refused, "bad"))
+
+
+def _show_would_be_archived(output: Output, summary: ArchiveSummary) -> None:
+    from cli.figures import count_text, list_of
+
+    for branch in summary.branches:
+        tags = count_text(len(list_of(branch["tags"])), "tag")
+        output.line(f"would roll up {branch['branch']} of {branch['committed_at']} with {tags}")
+    _show_unlisted(output, summary.branch_count, len(summary.branches))
+
+
+def _show_unlisted(output: Output, count: int, listed_count: int) -> None:
+    if count > listed_count:
+        output.line(f"... and {count - listed_count:,} more")

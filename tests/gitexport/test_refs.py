@@ -769,9 +769,14 @@ def test_journal_stays_while_a_lock_of_a_git_that_ran_out_of_time_is_not_settled
 def test_interrupt_is_not_hidden_by_the_lock_it_leaves(repo):
     lock = repo.common_dir / "refs" / "heads" / "x.lock"
     gone = RefChange("refs/heads/x", commit(repo.path), None)
-    with pytest.raises(KeyboardInterrupt), ref_journal(repo.common_dir, [gone]):
-        lock.touch()
-        raise KeyboardInterrupt
+
+    def be_interrupted():
+        with ref_journal(repo.common_dir, [gone]):
+            lock.touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        be_interrupted()
     with pytest.raises(GitCommandFailedError):  # the journal stays until it is known whose the lock was
         sweep_ref_leftovers(repo)
     os.utime(lock, (1, 1))
