@@ -122,9 +122,8 @@ class GroupCommit:
             ticket.wake.acquire()
             if not ticket.done:
                 self._lead(ticket)
-        except (
-            BaseException
-        ):  # an interrupt may strike anywhere; who waits behind this thread must not wait for ever
+        except BaseException:
+            # An interrupt may strike anywhere; who waits behind this thread must not wait for ever.
             self._leave(ticket)
             raise
         if ticket.error is not None:
