@@ -54,6 +54,6 @@ def test_damage_is_an_integrity_error_about_bytes_that_an_entry_holds():
 
 
 def test_checked_out_branch_is_told_with_the_command_that_takes_its_state_over():
-    told = batch._checked_out("refs/heads/main", "/work/a tree")
-    assert told.startswith("branch main is checked out in /work/a tree; ")
-    assert "`git -C '/work/a tree' restore --source=HEAD --staged --worktree -- Backtest/codes`" in told
+    told = batch._checked_out("refs/heads/main", "/srv/a tree")
+    assert told.startswith("branch main is checked out in /srv/a tree; ")
+    assert "`git -C '/srv/a tree' restore --source=HEAD --staged --worktree -- Backtest/codes`" in told
