@@ -60,7 +60,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         "parameters": {
             "runs_count": runs_count,
             "rounds_count": rounds_count,
-            "sync_mode": "this store syncs the entry of the new folder, the others nothing",
+            "sync_mode": "nothing is synced, as no peer does (`checkout(sync=False)`)",
             "input": "stores in the page cache",
         },
         "stores": [
