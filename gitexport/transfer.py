@@ -24,7 +24,7 @@ from gitexport.heldfile import create_held_folder, mapped_os_errors, remove_stal
 from gitexport.refvalues import check_oid, check_ref_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from gitexport.repository import GitRepository
@@ -98,18 +98,9 @@ def push_once(
         InvalidNameError: A name git would refuse.
         OSError: The view cannot be written.
     """
-    flags = [*_FLAGS, *(["--atomic"] if atomic else [])]
     kinds = sorted({"/".join(name.split("/", 2)[:2]) for name in refs})
-    with create_held_folder(repo.common_dir, _VIEW_PREFIX) as (folder, descriptor):
-        _make_view(folder, repo, refs)
-        result = repo.run_remote(
-            ["push", *flags, "--end-of-options", url, *(f"{kind}/*:{kind}/*" for kind in kinds)],
-            timeout_s=timeout_s,
-            accepted=ANY_EXIT,
-            extra_env=_view_environment(folder, repo),
-            pass_fds=(descriptor,),
-        )
-    return PushAnswer(_parse(result.stdout), result.stderr)
+    words = ["--end-of-options", url, *(f"{kind}/*:{kind}/*" for kind in kinds)]
+    return _push(repo, refs, words, timeout_s=timeout_s, atomic=atomic)
 
 
 def delete_once(
@@ -129,13 +120,21 @@ def delete_once(
         InvalidNameError: A name git would refuse.
         OSError: The view cannot be written.
     """
-    flags = [*_FLAGS, *(["--atomic"] if atomic else [])]
     names = [check_ref_name(name) for name in sorted(refs)]
     leases = [f"--force-with-lease={name}:{check_oid(refs[name])}" for name in names]
+    words = [*leases, "--end-of-options", url, *(f":{name}" for name in names)]
+    return _push(repo, {}, words, timeout_s=timeout_s, atomic=atomic)  # no local ref is of interest
+
+
+def _push(
+    repo: GitRepository, shown: Mapping[str, str], words: Sequence[str], *, timeout_s: float, atomic: bool
+) -> PushAnswer:
+    """Run ``git push`` in a view that shows the given refs and no others."""
+    flags = [*_FLAGS, *(["--atomic"] if atomic else [])]
     with create_held_folder(repo.common_dir, _VIEW_PREFIX) as (folder, descriptor):
-        _make_view(folder, repo, {})  # no local ref is of interest
+        _make_view(folder, repo, shown)
         result = repo.run_remote(
-            ["push", *flags, *leases, "--end-of-options", url, *(f":{name}" for name in names)],
+            ["push", *flags, *words],
             timeout_s=timeout_s,
             accepted=ANY_EXIT,
             extra_env=_view_environment(folder, repo),
