@@ -91,7 +91,7 @@ def restore(source: Path, directory: Path, verify: Verify, *, map_size_bytes: in
 
 def _copy_open(environment: Environment, folder: Path) -> None:
     environment.check_suspect()
-    environment.copy_to(folder, compact=True)
+    environment.copy_to(folder)
 
 
 def _make(directory: Path, map_size_bytes: int, copy: Callable[[Path], None], verify: Verify) -> Record:

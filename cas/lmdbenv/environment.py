@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 import lmdb
 
 from cas.errors import ReadOnlyStoreError, StateError, StorageError, StoreSuspectError
-from cas.lmdbenv.creation import DATA_FILE, FILE_MODE, MAX_TABLES, ZERO_STEP_BYTES
+from cas.lmdbenv.creation import DATA_FILE, ZERO_STEP_BYTES
 from cas.lmdbenv.faults import (
-    MAX_READERS,
     SUSPECT_FILE,
     check_length,
     mapped_errors,
     sync_directory,
 )
-from cas.lmdbenv.locks import share_directory
+from cas.lmdbenv.locks import hold_to_write, share_directory
 from cas.lmdbenv.mapping import drop_cached, release_mapping
+from cas.lmdbenv.opening import open_database, open_tables
 from cas.lmdbenv.place import Place
 from cas.lmdbenv.snapshot import Snapshot
 from cas.lmdbenv.transaction import Table, WriteTransaction
@@ -62,6 +62,7 @@ class Environment:
         open_timeout_s: float,
     ) -> None:
         self.directory = directory
+        self._data_path = directory / DATA_FILE
         self._suspect_path = str(directory / SUSPECT_FILE)
         self.durability: Durability = durability
         self.read_only = read_only
@@ -100,15 +101,14 @@ class Environment:
         self._process_id = os.getpid()
 
     def _open_raw(self) -> None:
-        data_path = self.directory / DATA_FILE
-        check_length(data_path)
+        check_length(self._data_path)
         with mapped_errors(self.directory):
             raw = self._open_fitting()
             try:
                 self.tables = self._open_tables(raw)
                 self._page_bytes = int(raw.stat()["psize"])
-                self.place = Place(data_path)
-                self._data_fd = -1 if self.read_only else os.open(data_path, os.O_RDWR | os.O_CLOEXEC)
+                self.place = Place(self._data_path)
+                self._data_fd = -1 if self.read_only else os.open(self._data_path, os.O_RDWR | os.O_CLOEXEC)
             except BaseException:
                 raw.close()
                 raise
@@ -124,7 +124,7 @@ class Environment:
         size_bytes = self._map_size_bytes
         while True:
             try:
-                raw = self._open_with(size_bytes)
+                raw = self._open(size_bytes)
             except lmdb.MemoryError:
                 if size_bytes < 2 * _LEAST_MAP_BYTES:
                     raise
@@ -133,7 +133,7 @@ class Environment:
             if size_bytes == self._map_size_bytes or size_bytes < 2 * _LEAST_MAP_BYTES:
                 break
             raw.close()
-            raw = self._open_with(size_bytes // 2)
+            raw = self._open(size_bytes // 2)
             break
         self._has_less_map = self._has_less_map or size_bytes < self._map_size_bytes
         self._map_size_bytes = int(raw.info()["map_size"])
@@ -158,26 +158,17 @@ class Environment:
             subject=str(self.directory),
         )
 
-    def _open_with(self, map_size_bytes: int) -> lmdb.Environment:
-        return lmdb.open(
-            str(self.directory),
-            map_size=map_size_bytes,
-            max_dbs=MAX_TABLES,
-            max_readers=MAX_READERS,
-            metasync=self.durability != "relaxed",
-            readonly=self.read_only,
-            lock=not (self.read_only and not os.access(self.directory, os.W_OK)),
-            create=False,
-            readahead=False,
-            meminit=True,  # else slack in pages takes what memory held to the disk, refused secrets among it
-            mode=FILE_MODE,
+    def _open(self, map_size_bytes: int) -> lmdb.Environment:
+        return open_database(
+            self.directory, map_size_bytes, durability=self.durability, read_only=self.read_only
         )
 
     def _open_tables(self, raw: lmdb.Environment) -> dict[Table, Any]:
-        """Return the table handles. Waits for a writer at work: py-lmdb keeps only handles that a writer committed."""
-        if not self.read_only:
-            raw.reader_check()
-        return {table: raw.open_db(table.value, create=False) for table in Table}
+        if self.read_only:
+            return open_tables(raw)
+        raw.reader_check()
+        with hold_to_write(self._data_path):
+            return open_tables(raw)
 
     def _current(self) -> lmdb.Environment:
         if self._process_id != os.getpid() and not self._closed:
@@ -324,7 +315,11 @@ class Environment:
         """
         if self.read_only:
             raise ReadOnlyStoreError("the store is open for reading only", subject=str(self.directory))
-        with self.holding_off_forks(), mapped_errors(self.directory, writing=True):
+        with (
+            self.holding_off_forks(),
+            mapped_errors(self.directory, writing=True),
+            hold_to_write(self._data_path),
+        ):
             raw = self._current()
             transaction = self._begin_write(raw)
             lent = WriteTransaction(
@@ -407,7 +402,7 @@ class Environment:
     def file_bytes(self) -> int:
         """Return the size of the data file, headroom included."""
         with mapped_errors(self.directory):
-            return (self.directory / DATA_FILE).stat().st_size
+            return self._data_path.stat().st_size
 
     def used_bytes(self) -> int:
         """Return the bytes of the data file up to the last page in use."""
@@ -421,7 +416,7 @@ class Environment:
         system has no such call.
         """
         if self._raw is not None and self._process_id == os.getpid():
-            release_mapping(self.directory / DATA_FILE)
+            release_mapping(self._data_path)
 
     def drop_cached(self) -> None:
         """Ask the system to forget what it has cached of the file, so that reading asks the disk.
@@ -430,7 +425,7 @@ class Environment:
         """
         self.release_pages()
         with mapped_errors(self.directory):
-            descriptor = os.open(self.directory / DATA_FILE, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._data_path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 drop_cached(descriptor)
             finally:
@@ -444,10 +439,13 @@ class Environment:
             return None
         return status.st_ino, status.st_mtime_ns
 
-    def copy_to(self, directory: Path, *, compact: bool) -> None:
-        """Write a consistent copy of the data file into an existing empty folder, while writers go on."""
+    def copy_to(self, directory: Path) -> None:
+        """Write a consistent copy of the data file into an existing empty folder, while writers go on.
+
+        Without free pages: LMDB copies those only while it holds its write lock.
+        """
         with self.holding_off_forks(), mapped_errors(directory, writing=True):
-            self._current().copy(str(directory), compact=compact)
+            self._current().copy(str(directory), compact=True)
 
     def _close_descriptors(self) -> None:
         for descriptor in (self._data_fd, self._share_fd):

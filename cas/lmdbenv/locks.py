@@ -1,4 +1,4 @@
-"""Kernel locks on a store's folder and files: who has it open, and who alone may work on it.
+"""Kernel locks on a store's folder and files: who has it open, who writes, and who alone may work on it.
 
 Invariant: a lock ends with its process, however that ends; none is judged by age or process number.
 """
@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _FILE_MODE: Final = 0o600
 _POLL_S: Final = 0.05
+# Descriptors held by `hold_to_write`, by thread.
+_writing: Final[dict[int, int]] = {}
 _UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
 
@@ -68,6 +71,47 @@ def _share(descriptor: int, directory: Path, wait_s: float) -> None:
         else:
             return
         time.sleep(_POLL_S)
+
+
+@contextlib.contextmanager
+def hold_to_write(data_path: Path) -> Generator[None]:
+    """Hold the store's file for the block, as every process does before it takes LMDB's own write lock.
+
+    LMDB's lock is a robust mutex in shared memory. The kernel wakes one of those who sleep at it; when that one is
+    killed before it runs, and another process has passed by meanwhile, nobody wakes the others any more. So nobody
+    sleeps there, but here, where the kernel itself keeps the queue (docs/decisions.md, D26). No effect where the file
+    system knows no such locks.
+
+    Args:
+        data_path: The store's file. It is opened anew for each block, so threads of one process queue like processes.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    descriptor = os.open(data_path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            yield
+            return
+        _writing[threading.get_ident()] = descriptor
+        try:
+            yield
+        finally:
+            del _writing[threading.get_ident()]
+            # Said explicitly: a child forked meanwhile shares the lock and would go on holding it.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def let_go_inherited() -> None:
+    """Close what other threads held to write when this process was forked, or it would stay held without them."""
+    for thread in _writing.keys() - {threading.get_ident()}:
+        os.close(_writing.pop(thread))
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from cas.errors import StateError
 from cas.lmdbenv.creation import DATA_FILE
 from cas.lmdbenv.environment import Environment
 from cas.lmdbenv.faults import mapped_errors, storage_error
+from cas.lmdbenv.locks import let_go_inherited
 from cas.lmdbenv.place import file_identity
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def _after_fork_in_child() -> None:
     global _open_lock  # noqa: PLW0603  the parent's lock may have been held by a thread that does not exist here
     _open_lock = threading.Lock()
     _forking.clear()
+    let_go_inherited()
     for environment in _open_environments:
         environment.after_fork_in_child()
 

@@ -45,7 +45,7 @@ def original(tmp_path_factory):
             outbox.record_pushed(transaction, [1], 6)
         copy = folder / "copy"
         copy.mkdir()
-        store.environment.copy_to(copy, compact=True)
+        store.environment.copy_to(copy)
         assert store.verify().ok
         truth = dict(read_all(store))
     assert not any(isinstance(answer, ArtifactStoreError) for answer in truth.values())

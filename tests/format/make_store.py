@@ -132,7 +132,7 @@ def main():
             described = describe(store, fill(store))
             copy = Path(folder) / "copy"
             copy.mkdir()
-            store.environment.copy_to(copy, compact=True)
+            store.environment.copy_to(copy)
             packed = lzma.compress((copy / "data.mdb").read_bytes(), preset=9)
         (FOLDER / f"{object_format}.mdb.xz").write_bytes(packed)
         text = json.dumps(described, indent=1, sort_keys=True)

@@ -170,7 +170,7 @@ def test_fork_waits_for_a_copy_of_the_store(tmp_path, monkeypatch):
                 raw.copy(directory, compact=compact)
 
         monkeypatch.setattr(store.environment, "_raw", Watched())
-        store.environment.copy_to(copy, compact=True)
+        store.environment.copy_to(copy)
         monkeypatch.setattr(store.environment, "_raw", raw)
     assert counted == [{threading.get_ident(): 1}]
     assert Path(copy / "data.mdb").is_file()
