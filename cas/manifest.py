@@ -421,8 +421,12 @@ def content_digest(
 
 def timestamp_text(created_at_us: int) -> str:
     """Return a commit time as ISO 8601 UTC with seconds, such as ``2025-11-07T14:30:00Z``."""
-    moment = datetime.datetime.fromtimestamp(created_at_us // _MICROSECONDS, datetime.UTC)
-    return moment.isoformat()[:_SECONDS_CHARS] + "Z"
+    return _seconds_text(created_at_us // _MICROSECONDS)
+
+
+@functools.lru_cache(maxsize=256)  # runs of a batch share their seconds
+def _seconds_text(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()[:_SECONDS_CHARS] + "Z"
 
 
 def timestamp_s(manifest: Manifest) -> int:

@@ -69,6 +69,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 _LIKELY_FIRST: Final = (Stage.WRITE, Stage.PUSH, Stage.PARKED_WRITE, Stage.PARKED_PUSH)
+_PARKED: Final = (Stage.PARKED_WRITE, Stage.PARKED_PUSH)
 _LAST_EXPORT: Final = b"last_export"
 _LAST_PUSH: Final = b"last_push"
 _EXPORTED_SEGMENT: Final = b"exported_segment"
@@ -150,19 +151,35 @@ def status(transaction: ReadTransaction, sequence: int) -> Status:
     receipt = get_receipt(transaction, sequence)
     entry = find_entry(transaction, sequence)
     attempt = Attempt() if entry is None else entry[1]
-    if entry is not None and entry[0] in {Stage.PARKED_WRITE, Stage.PARKED_PUSH}:
-        state: ExportState = "parked"
-    elif receipt is None:
-        state = "queued"
-    else:
-        state = "pushed" if receipt.pushed_at_us else "exported"
     return Status(
-        state=state,
+        state=States(transaction)[sequence],
         exported_at_us=None if receipt is None else receipt.exported_at_us,
         pushed_at_us=None if receipt is None or not receipt.pushed_at_us else receipt.pushed_at_us,
         attempt_count=attempt.attempt_count,
         reason=attempt.reason,
     )
+
+
+class States:
+    """Answers how far runs' exports have come, for one snapshot; looks for parked ones only where there are some."""
+
+    __slots__ = ("_parked_stages", "_transaction")
+
+    def __init__(self, transaction: ReadTransaction) -> None:
+        self._transaction = transaction
+        self._parked_stages = [
+            stage for stage in _PARKED if any(True for _ in transaction.scan_keys(Table.OUTBOX, stage.value))
+        ]
+
+    def __getitem__(self, sequence: int) -> ExportState:
+        key = sequence_key(sequence)
+        for stage in self._parked_stages:
+            if self._transaction.has(Table.OUTBOX, stage.value + key):
+                return "parked"
+        receipt = get_receipt(self._transaction, sequence)
+        if receipt is None:
+            return "queued"
+        return "pushed" if receipt.pushed_at_us else "exported"
 
 
 def wait(

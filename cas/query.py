@@ -74,6 +74,11 @@ class Selection:
     where: Predicate | None = None
 
     @property
+    def admits_all(self) -> bool:
+        """True when every run is among those asked for."""
+        return self.where is None and not self.names_a_group
+
+    @property
     def names_a_group(self) -> bool:
         """True when only runs under some name, or of some time, can be among those asked for."""
         bounds = (self.workflow_id, self.task_id, self.prompt_hash, self.since_us, self.until_us)
@@ -130,12 +135,16 @@ def select(transaction: ReadTransaction, selection: Selection, walk: Walk = NEWE
 
 def heads(transaction: ReadTransaction, sequences: Iterable[int]) -> Iterator[tuple[int, RunHead]]:
     """Yield what a query looks at of each run; forgotten runs and rollbacks are left out."""
+    for sequence in shown(transaction, sequences):
+        head = catalog.get_head(transaction, sequence)
+        if head is not None:
+            yield sequence, head
+
+
+def shown(transaction: ReadTransaction, sequences: Iterable[int]) -> Iterator[int]:
+    """Yield those of some sequences that are not forgotten."""
     hidden = marks.Hidden(transaction)
-    for sequence in sequences:
-        if sequence not in hidden:
-            head = catalog.get_head(transaction, sequence)
-            if head is not None:
-                yield sequence, head
+    return (sequence for sequence in sequences if sequence not in hidden)
 
 
 def candidates(transaction: ReadTransaction, selection: Selection, walk: Walk) -> Iterator[int]:

@@ -12,6 +12,8 @@ from cas.errors import IntegrityError
 from cas.manifest import FIRST_CLASS_KEYS, RunManifest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from cas.lmdbenv import ReadTransaction
     from cas.manifest import Manifest, ManifestRow, RollbackManifest
     from cas.outbox import ExportState
@@ -63,7 +65,7 @@ def stored_bytes(transaction: ReadTransaction, loaded: Manifest) -> int:
 def commit_result(transaction: ReadTransaction, sequence: int) -> Record:
     """Return what ``commit_artifacts`` returns for a stored run."""
     run, row = load_run(transaction, sequence)
-    return _result(run, row, outbox.status(transaction, sequence).state)
+    return _result(run, row, outbox.States(transaction)[sequence])
 
 
 def fresh_result(run: RunManifest, row: ManifestRow) -> Record:
@@ -114,7 +116,23 @@ def run_record(transaction: ReadTransaction, sequence: int) -> Record:
     the store has that name.
     """
     run, row = load_run(transaction, sequence)
-    status = outbox.status(transaction, sequence)
+    return _run_record(run, row, outbox.States(transaction)[sequence])
+
+
+def iter_run_records(transaction: ReadTransaction, sequences: Iterable[int]) -> Iterator[Record]:
+    """Yield what `run_record` returns of those manifests that are runs; rollbacks are stepped over.
+
+    Raises:
+        IntegrityError: A manifest is missing or damaged.
+    """
+    states = outbox.States(transaction)
+    for sequence in sequences:
+        loaded, row = load(transaction, sequence)
+        if isinstance(loaded, RunManifest):
+            yield _run_record(loaded, row, states[sequence])
+
+
+def _run_record(run: RunManifest, row: ManifestRow, state: ExportState) -> Record:
     metadata = manifest.scan_metadata(run.metadata)
     record: Record = {
         "workflow_id": run.workflow_id,
@@ -129,13 +147,14 @@ def run_record(transaction: ReadTransaction, sequence: int) -> Record:
         "tags": [tag for tag, _ in row.tags],
         "revision": run.revision,
         "manifest_id": manifest.manifest_id(row.manifest).hex(),
-        "export_state": status.state,
-        "pushed": status.state == "pushed",
+        "export_state": state,
+        "pushed": state == "pushed",
         "created_at_us": run.created_at_us,
-        "size_bytes": sum(entry.size_bytes for entry in run.files),
+        "size_bytes": sum([entry.size_bytes for entry in run.files]),
         "metadata": metadata,
     }
-    return {**{key: value for key, value in metadata.items() if key not in record}, **record}
+    others = {key: value for key, value in metadata.items() if key not in record}
+    return {**others, **record} if others else record
 
 
 def history_record(transaction: ReadTransaction, sequence: int) -> Record:
@@ -150,7 +169,7 @@ def history_record(transaction: ReadTransaction, sequence: int) -> Record:
         "commit_timestamp": manifest.timestamp_text(loaded.created_at_us),
         "manifest_id": manifest.manifest_id(row.manifest).hex(),
         "tags": [tag for tag, _ in row.tags],
-        "export_state": outbox.status(transaction, sequence).state,
+        "export_state": outbox.States(transaction)[sequence],
     }
     return common | (_run_step(loaded) if isinstance(loaded, RunManifest) else _rollback_step(loaded))
 
