@@ -69,7 +69,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 _LIKELY_FIRST: Final = (Stage.WRITE, Stage.PUSH, Stage.PARKED_WRITE, Stage.PARKED_PUSH)
-_PARKED: Final = (Stage.PARKED_WRITE, Stage.PARKED_PUSH)
+_PARKED_STAGES: Final = (Stage.PARKED_WRITE, Stage.PARKED_PUSH)
 _LAST_EXPORT: Final = b"last_export"
 _LAST_PUSH: Final = b"last_push"
 _EXPORTED_SEGMENT: Final = b"exported_segment"
@@ -168,7 +168,9 @@ class States:
     def __init__(self, transaction: ReadTransaction) -> None:
         self._transaction = transaction
         self._parked_stages = [
-            stage for stage in _PARKED if any(True for _ in transaction.scan_keys(Table.OUTBOX, stage.value))
+            stage
+            for stage in _PARKED_STAGES
+            if any(True for _ in transaction.scan_keys(Table.OUTBOX, stage.value))
         ]
 
     def __getitem__(self, sequence: int) -> ExportState:
