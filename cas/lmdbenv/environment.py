@@ -318,7 +318,7 @@ class Environment:
         with (
             self.holding_off_forks(),
             mapped_errors(self.directory, writing=True),
-            hold_to_write(self._data_path),
+            self._held_to_write(),
         ):
             raw = self._current()
             transaction = self._begin_write(raw)
@@ -343,6 +343,10 @@ class Environment:
                 lent.is_stored = bool(lent.is_stored)
                 raise
             self._flushes_s.append(time.perf_counter() - started_s)
+
+    def _held_to_write(self) -> contextlib.AbstractContextManager[None]:
+        self.place.check()  # says more than that there is no file to hold
+        return hold_to_write(self._data_path)
 
     def _begin_write(self, raw: lmdb.Environment) -> lmdb.Transaction[memoryview]:
         try:

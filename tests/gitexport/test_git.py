@@ -637,12 +637,21 @@ def test_oid_is_checked():
 
 def test_interrupt_kills_git(tmp_path):
     script = f"""
-import os, signal, sys, threading
+import os, signal, sys, threading, traceback
 from pathlib import Path
 from gitexport.git import GitOptions, run_git
 fifo = {str(tmp_path / "fifo")!r}
 os.mkfifo(fifo)
-threading.Thread(target=lambda: (open(fifo).read(), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()
+main = threading.get_ident()
+
+def interrupt():
+    open(fifo).read()
+    # On a busy machine git may say so before the call that started it has returned.
+    while "communicate" not in [f.f_code.co_name for f, _ in traceback.walk_stack(sys._current_frames()[main])]:
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
 try:
     run_git(["-c", "alias.hang=!echo up >" + fifo + "; sleep 1000", "hang"], cwd=Path("/"), options=GitOptions())
 except KeyboardInterrupt:
