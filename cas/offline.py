@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cas import backup, check
 from cas.errors import StoreSuspectError
-from cas.lmdbenv import SUSPECT_FILE, compact_environment
+from cas.lmdbenv import compact_environment, suspect_mark
 
 if TYPE_CHECKING:
     import os
@@ -40,7 +40,7 @@ def compact_store(config: ArtifactStoreConfig) -> Record:
         StorageError: No store there, not enough room, or the disk refused; the store is as it was.
     """
     directory = config.store_dir
-    if (directory / SUSPECT_FILE).exists():
+    if suspect_mark(directory) is not None:
         raise StoreSuspectError(
             "an earlier write to this store failed, so its file is not replaced",
             hint="Run `cas verify --full` first.",

@@ -17,7 +17,7 @@ from cas.lmdbenv.creation import (
     refuse_network_file_system,
 )
 from cas.lmdbenv.environment import Environment
-from cas.lmdbenv.faults import SUSPECT_FILE, mapped_errors, storage_error, sync_directory
+from cas.lmdbenv.faults import SUSPECT_FILE, mapped_errors, storage_error, suspect_mark, sync_directory
 from cas.lmdbenv.locks import hold_alone
 from cas.lmdbenv.registry import close_environment, open_environment
 from cas.lmdbenv.transaction import ReadTransaction, Table, WriteTransaction
@@ -40,5 +40,6 @@ __all__ = [
     "open_environment",
     "refuse_network_file_system",
     "storage_error",
+    "suspect_mark",
     "sync_directory",
 ]

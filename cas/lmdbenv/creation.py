@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +12,7 @@ import lmdb
 
 from cas.errors import StorageError
 from cas.lmdbenv.faults import mapped_errors, storage_error, sync_directory
+from cas.lmdbenv.scaffold import scaffold
 from cas.lmdbenv.transaction import Table, sealed
 
 DATA_FILE: Final = "data.mdb"
@@ -64,8 +63,8 @@ def is_store(directory: Path) -> bool:
 def create_environment(directory: Path, meta: dict[bytes, bytes]) -> None:
     """Make a new store folder that either is complete after a crash or is not there.
 
-    The files are made under another name beside it, synced, and renamed into place; the loser of a race leaves the
-    winner's folder alone.
+    The files are made in a scaffold beside it, synced, and renamed into place; the loser of a race leaves the winner's
+    folder alone. A process that is killed may leave its scaffold; the next creation of the same store removes it.
 
     Args:
         directory: The folder to make; an existing empty folder is replaced.
@@ -78,28 +77,25 @@ def create_environment(directory: Path, meta: dict[bytes, bytes]) -> None:
     try:
         _make_parents(directory.parent)
         refuse_network_file_system(directory.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{directory.name}.new-", dir=directory.parent))
     except OSError as error:
         raise storage_error(error, directory) from error
-    try:
-        with mapped_errors(directory, writing=True):
-            _fill_new(temporary, meta)
-            try:
-                temporary.rename(directory)
-            except OSError as error:
-                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY}:
-                    raise
-                if not (directory / DATA_FILE).is_file():
-                    raise StorageError(
-                        f"{directory} cannot become a store: {_obstacle(directory)}",
-                        kind="not_a_store",
-                        hint="Choose another store_path (below a mount point, not the point itself), "
-                        "or move what is in it.",
-                        subject=str(directory),
-                    ) from error
-            sync_directory(directory.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with mapped_errors(directory, writing=True), scaffold(directory) as temporary:
+        temporary.mkdir(DIRECTORY_MODE)
+        _fill_new(temporary, meta)
+        try:
+            temporary.rename(directory)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY}:
+                raise
+            if not (directory / DATA_FILE).is_file():
+                raise StorageError(
+                    f"{directory} cannot become a store: {_obstacle(directory)}",
+                    kind="not_a_store",
+                    hint="Choose another store_path (below a mount point, not the point itself), "
+                    "or move what is in it.",
+                    subject=str(directory),
+                ) from error
+        sync_directory(directory.parent)
 
 
 def _make_parents(directory: Path) -> None:

@@ -18,6 +18,7 @@ from cas.lmdbenv.faults import (
     SUSPECT_FILE,
     check_length,
     mapped_errors,
+    suspect_mark,
     sync_directory,
 )
 from cas.lmdbenv.locks import hold_to_write, share_directory
@@ -436,12 +437,12 @@ class Environment:
                 os.close(descriptor)
 
     def suspect_mark(self) -> tuple[int, int] | None:
-        """Return what tells this suspect mark from a later one, or None when there is none."""
-        try:
-            status = (self.directory / SUSPECT_FILE).stat()
-        except FileNotFoundError:
-            return None
-        return status.st_ino, status.st_mtime_ns
+        """Return what tells this suspect mark from a later one, or None when there is none.
+
+        Raises:
+            StorageError: This user may not look into the folder, or a disk refused.
+        """
+        return suspect_mark(self.directory)
 
     def copy_to(self, directory: Path) -> None:
         """Write a consistent copy of the data file into an existing empty folder, while writers go on.

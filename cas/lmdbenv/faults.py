@@ -204,6 +204,20 @@ def _is_full(path: Path) -> bool:
     return status.f_bavail * status.f_frsize < _DISK_FULL_BYTES
 
 
+def suspect_mark(directory: Path) -> tuple[int, int] | None:
+    """Return what tells a store's suspect mark from a later one, or None when there is none.
+
+    Raises:
+        StorageError: This user may not look into the folder, or a disk refused.
+    """
+    with mapped_errors(directory):
+        try:
+            status = (directory / SUSPECT_FILE).stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+
 def _mark_suspect(directory: Path) -> None:
     try:
         (directory / SUSPECT_FILE).write_text("a write failed; run `cas verify --full`\n")

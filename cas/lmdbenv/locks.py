@@ -125,6 +125,24 @@ def hold_alone(path: Path) -> Generator[bool]:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     else:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+    with _held_alone(descriptor) as is_alone:
+        yield is_alone
+
+
+@contextlib.contextmanager
+def hold_folder_alone(directory: Path) -> Generator[bool]:
+    """Hold a folder that is there for the block; yields whether nobody else has it. A link to one is no folder.
+
+    Raises:
+        OSError: It cannot be opened, or the file system knows no such locks.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with _held_alone(descriptor) as is_alone:
+        yield is_alone
+
+
+@contextlib.contextmanager
+def _held_alone(descriptor: int) -> Generator[bool]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

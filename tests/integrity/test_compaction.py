@@ -1,11 +1,20 @@
 """Compaction: a smaller file with the same rows, never under anyone's feet."""
 
+import errno
 import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 
-from cas import IntegrityError, StateError, StoreSuspectError, compact_store
+from cas import (
+    ArtifactStoreConfig,
+    IntegrityError,
+    StateError,
+    StorageError,
+    StoreSuspectError,
+    compact_store,
+)
 from cas.lmdbenv import DATA_FILE, SUSPECT_FILE
 from tests.gc.keeping import collect, commit, pretend_export, rows_of
 from tests.store.stores import open_store
@@ -143,3 +152,33 @@ def test_compaction_after_a_forked_child_has_gone_works(emptied, tmp_path):
             os._exit(0)
         os.waitpid(child, 0)
     assert compact_store(config)["after_bytes"] < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(errno.EACCES, "permission_denied"), (errno.EIO, "io_error"), (errno.ENOTDIR, "not_a_store")],
+)
+def test_suspect_mark_that_cannot_be_looked_for_is_a_storage_error(
+    emptied, tmp_path, monkeypatch, code, kind
+):
+    config, _ = emptied
+    stat = Path.stat
+
+    def refuse(self, **options):
+        if self.name == SUSPECT_FILE:
+            raise OSError(code, os.strerror(code))
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(StorageError) as caught:
+        compact_store(config)
+    assert (caught.value.kind, caught.value.subject) == (kind, str(config.store_dir))
+    with open_store(tmp_path) as store, pytest.raises(StorageError) as caught:
+        store.environment.suspect_mark()
+    assert (caught.value.kind, caught.value.subject) == (kind, str(config.store_dir))
+
+
+def test_compaction_below_a_name_that_is_too_long_is_a_storage_error(tmp_path):
+    with pytest.raises(StorageError) as caught:
+        compact_store(ArtifactStoreConfig(store_path=tmp_path / ("n" * 300)))
+    assert caught.value.kind == "not_a_store"
