@@ -57,6 +57,34 @@ def test_new_entry_waits_to_be_written(transaction):
     assert list(outbox.iter_entries(transaction, Stage.PUSH)) == []
 
 
+def states(transaction, *sequences):
+    found = outbox.States(transaction)
+    assert [outbox.status(transaction, number).state for number in sequences] == [found[n] for n in sequences]
+    return [found[number] for number in sequences]
+
+
+def test_states_tell_each_manifests_own(transaction):
+    queued(transaction, 1, 2, 3, 4, 5)
+    assert states(transaction, 1, 5, 6) == ["queued", "queued", "queued"]
+    outbox.record_exported(transaction, [2, 3, 5], NOW)
+    outbox.record_pushed(transaction, [3], NOW)
+    assert states(transaction, 1, 2, 3) == ["queued", "exported", "pushed"]
+    outbox.record_failure(transaction, 1, reason="no", now_us=NOW, park=True)
+    assert states(transaction, 1, 2, 3, 4, 5) == ["parked", "exported", "pushed", "queued", "exported"]
+    outbox.record_failure(transaction, 5, reason="no", now_us=NOW, park=True)
+    assert states(transaction, 1, 2, 3, 4, 5) == ["parked", "exported", "pushed", "queued", "parked"]
+    outbox.unpark(transaction, [1])
+    assert states(transaction, 1, 2, 3, 4, 5) == ["queued", "exported", "pushed", "queued", "parked"]
+
+
+def test_states_of_failures_that_are_tried_again_are_as_before(transaction):
+    queued(transaction, 1, 2)
+    outbox.record_exported(transaction, [2], NOW)
+    for sequence in (1, 2):
+        outbox.record_failure(transaction, sequence, reason="no", now_us=NOW, park=False)
+    assert states(transaction, 1, 2) == ["queued", "exported"]
+
+
 def test_exported_entry_gets_a_receipt_and_waits_for_the_push(transaction):
     queued(transaction, 1, 2, 3)
     outbox.record_exported(transaction, [1, 3], NOW)

@@ -96,6 +96,33 @@ def test_state_is_pushed_once_the_remote_has_it(store, committed):
     assert (commit_result["pushed"], run["pushed"], step["export_state"]) == (True, True, "pushed")
 
 
+def test_records_of_several_manifests_are_those_of_the_runs_among_them_in_order(store, committed):
+    with undone_transaction(store) as transaction:
+        outbox.record_exported(transaction, [1, 2], AT)
+        outbox.record_failure(transaction, 2, reason="no", now_us=AT, park=True)
+        found = list(records.iter_run_records(transaction, [3, 2, 1]))
+        assert found == [records.run_record(transaction, 2), records.run_record(transaction, 1)]
+        assert [record["export_state"] for record in found] == ["parked", "exported"]
+        assert [records.commit_result(transaction, number)["export_state"] for number in (1, 2)] == [
+            "exported",
+            "parked",
+        ]
+        assert records.history_record(transaction, 2)["export_state"] == "parked"
+        assert list(records.iter_run_records(transaction, [])) == []
+        with pytest.raises(IntegrityError, match="manifest 4 is missing"):
+            list(records.iter_run_records(transaction, [4]))
+
+
+def test_run_record_without_metadata_of_the_callers_own_has_the_stores_keys_alone(tmp_path):
+    with open_store(tmp_path) as other:
+        commit(other, "corr_plain", task_id="plain", metadata={"agent_version": "a", "branch": "mine"})
+        record = other.get_artifact_by_correlation_id("corr_plain")
+    assert list(record)[:4] == ["workflow_id", "task_id", "correlation_id", "prompt_hash"]
+    assert record["metadata"] == {"agent_version": "a", "branch": "mine"}
+    assert record["branch"] == "ai/generated/wf/plain"
+    assert record["size_bytes"] == sum(map(len, FILES.values()))
+
+
 def test_manifest_id_is_the_digest_of_the_stored_manifest(transaction):
     for sequence, record in (
         (1, records.commit_result),
