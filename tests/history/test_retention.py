@@ -93,6 +93,14 @@ def test_forget_keeps_what_a_branch_was_taken_back_to(runs):
     assert actions(runs.forget(["a1"]))["a1"][0] == "forget"
 
 
+def test_policy_keeps_what_a_branch_was_taken_back_to(runs):
+    runs.revert_to_tag("corr_a1", "main")
+    pretend_export(runs)
+    planned = actions(runs.forget(policy=RetentionPolicy(keep_last=1), dry_run=True))
+    assert planned["a1"] == ("keep", "branch main was taken back to it")
+    assert planned["a3"] == ("forget", "no rule keeps it")
+
+
 def test_forget_of_a_rollback_is_refused(runs):
     runs.revert_to_tag("corr_a1", "main")
     with pytest.raises(InvalidInputError, match="no run"):
