@@ -395,3 +395,10 @@ def test_followers_of_a_branch_none_of_whose_entries_is_held_any_more_go_out(sto
     commit(store, "c1")
     assert purge.hold_followers(store.environment, NOW_US) == 0
     assert entries(store) == {2: (Stage.WRITE, None)}
+
+
+def test_content_that_went_while_the_purge_looked_is_listed_without_what_is_not_known():
+    affected = purge._Affected(names={DIGEST: ["b.py", "a.py", "b.py"]})
+    assert purge._blob_record(DIGEST, None, None, affected) == {
+        "digest": DIGEST.hex(), "oid": "", "size_bytes": 0, "names": ["a.py", "b.py"], "purged_before": True,
+    }  # fmt: skip
