@@ -15,7 +15,8 @@ from gitexport.git import GitOptions, git_version
 from gitexport.reflocks import JOURNAL_NAME
 from gitexport.refs import RefChange, read_refs, sweep_ref_leftovers, update_refs
 from gitexport.repository import GitRepository
-from tests.gitexport.test_refs import BRANCH, CLEAN, commit, contend, git, leftovers, tag, values
+from tests.gitexport.refplaces import BRANCH, CLEAN, commit, git, leftovers, tag, values
+from tests.gitexport.test_ref_races import contend
 
 if git_version() < (2, 45):
     pytest.skip(
