@@ -64,3 +64,10 @@ def leftovers(repo):
         if path.suffix in {".lock", ".journal", ".cas", ".new"}
     ]
     return sorted(names)
+
+
+def hook(repo, name, script):
+    path = repo.git_dir / "hooks" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
