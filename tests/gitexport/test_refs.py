@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cas.errors import ConflictError, GitCommandFailedError, IntegrityError, InvalidNameError, StateError
+from gitexport import reflocks, refs
 from gitexport.packedrefs import HEADER, PackedEdit, PackedRefs
 from gitexport.reflocks import JOURNAL_NAME, LOCK_TEXT, TEMPORARY_NAME, packed_refs_lock, ref_journal
 from gitexport.refs import RefChange, read_refs, sweep_ref_leftovers, update_refs
@@ -46,6 +47,7 @@ def test_new_refs_are_written_as_git_pack_refs_would(bare):
     update_refs(bare, changes)
     assert loose(bare) == []
     ours = packed(bare)
+    assert f"{annotated} refs/tags/corr_0\n^{oid}\n" in ours
     git(bare.path, "update-ref", "refs/heads/zz", oid)
     git(bare.path, "pack-refs", "--all", "--prune")
     assert packed(bare).replace(f"{oid} refs/heads/zz\n", "") == ours
@@ -373,8 +375,9 @@ def test_ref_moved_by_git_in_the_moment_it_is_deleted_stands(repo, at):
     assert leftovers(repo) == []
 
 
-def test_same_ref_made_by_git_in_the_moment_of_the_rename_is_no_conflict(repo, at):
+def test_same_ref_made_by_git_in_the_moment_of_the_rename_is_no_conflict(repo, at, monkeypatch):
     ours = commit(repo.path, "ours")
+    monkeypatch.setattr(refs, "POLL_S", "nothing is locked, so nothing is waited for")
     at("os.rename", publishing, lambda: git(repo.path, "update-ref", BRANCH, ours))
     update_refs(repo, [RefChange(BRANCH, None, ours)])
     assert values(repo) == {BRANCH: ours}
@@ -421,6 +424,150 @@ def test_packed_refs_rewritten_by_git_before_our_lock_loses_nothing(repo, at):
     at("os.link", lambda args: str(args[1]).endswith("packed-refs.lock"), interfere)
     update_refs(repo, [RefChange(BRANCH, None, first)])
     assert values(repo) == {BRANCH: first, "refs/heads/b": second}
+
+
+def test_loose_ref_behind_one_that_is_not_there_is_read(repo):
+    oid = commit(repo.path)
+    git(repo.path, "update-ref", "refs/heads/b", oid)
+    names = ["refs/heads/a", "refs/heads/b", "refs/heads/c"]
+    assert read_refs(repo, names) == {"refs/heads/b": oid}
+    update_refs(repo, [RefChange(name, None, oid) for name in names])
+    assert values(repo) == dict.fromkeys(names, oid)
+
+
+def test_packed_branch_without_a_log_moves_beside_one_that_has_one(repo):
+    first, second = commit(repo.path, "1"), commit(repo.path, "2")
+    update_refs(repo, [RefChange("refs/heads/a", None, first)])
+    (repo.common_dir / "logs" / "refs" / "heads").mkdir(parents=True)
+    (repo.common_dir / "logs" / "refs" / "heads" / "b").touch()
+    update_refs(repo, [RefChange("refs/heads/a", first, second), RefChange("refs/heads/b", None, first)])
+    assert loose(repo) == []
+    assert values(repo) == {"refs/heads/a": second, "refs/heads/b": first}
+
+
+def test_ref_may_name_an_object_by_what_is_known_of_it():
+    def fits(name, **known):
+        return refs._fits(RefChange(name, None, "c"), known)
+
+    assert fits("refs/heads/a", c=None)
+    assert fits("refs/tags/a", c=None)
+    assert fits("refs/tags/a", c="behind")
+    assert not fits("refs/heads/a", c="behind")
+    assert not fits("refs/heads/a")
+    assert not fits("refs/tags/a")
+
+
+def test_objects_that_are_known_are_not_asked_for(repo, monkeypatch):
+    oid = commit(repo.path)
+    annotated = tag(repo.path, oid)
+    monkeypatch.setattr(repo, "peel", lambda oids: pytest.fail("asked"))
+    changes = [RefChange(BRANCH, None, oid), RefChange("refs/tags/t", None, annotated)]
+    update_refs(repo, changes, known={oid: None, annotated: oid})
+    assert packed(repo) == f"{HEADER.decode()}{oid} {BRANCH}\n{annotated} refs/tags/t\n^{oid}\n"
+
+
+def test_folders_of_a_ref_are_those_that_could_be_refs():
+    assert refs._folders("refs/heads/a/b/c") == ["refs/heads/a/b", "refs/heads/a"]
+    assert refs._folders("refs/heads/a") == []
+
+
+def test_file_of_many_pieces_is_written_whole(tmp_path):
+    pieces = [memoryview(bytes([number % 256]) * (number % 7)) for number in range(500)]
+    with (tmp_path / "f").open("wb") as file:
+        refs._write_pieces(file.fileno(), pieces)
+    assert (tmp_path / "f").read_bytes() == b"".join(pieces)
+
+
+def test_pieces_that_are_taken_in_part_go_on_where_they_were(monkeypatch):
+    written = []
+
+    def writev(descriptor, buffers):
+        assert descriptor == 7
+        data = b"".join(buffers)[:3]
+        written.append(data)
+        return len(data)
+
+    monkeypatch.setattr(refs.os, "writev", writev)
+    refs._write_pieces(7, [b"ab", b"cdefg", b"", b"h"])
+    assert written == [b"abc", b"def", b"gh"]
+
+
+def test_large_file_is_rewritten_only_where_the_batch_is_large_enough(repo):
+    path = repo.common_dir / "packed-refs"
+    one = [RefChange(BRANCH, None, "1" * 40)]
+    assert refs._rewrite_pays(repo, one)
+    for size_bytes, count, pays in (
+        (4_718_592, 1, True), (4_718_593, 1, False), (4_718_593, 2, True), (5_242_881, 2, False),
+    ):  # fmt: skip
+        with path.open("wb") as file:
+            file.truncate(size_bytes)
+        assert refs._rewrite_pays(repo, one * count) is pays
+    path.unlink()
+    for name in ("refs/bisect/x", "refs/worktree/x", "refs/rewritten/x"):
+        assert not refs._rewrite_pays(repo, [*one, RefChange(name, None, "1" * 40)])
+    repo.ref_format = "reftable"
+    assert not refs._rewrite_pays(repo, one)
+
+
+def test_look_tells_files_locks_and_what_is_in_the_way(repo):
+    heads = repo.common_dir / "refs" / "heads"
+    (heads / "d" / "inside").mkdir(parents=True)
+    for name in ("a", "b.lock", "d/inside/x", "d/inside/y.lock", "file", "w.lock"):
+        (heads / name).touch()
+    (heads / "w").mkdir()
+    look = refs._look(
+        repo.common_dir,
+        [f"refs/heads/{name}" for name in ("a", "b", "c", "d", "file/x", "w/t", "none/x")],
+    )
+    assert look.loose == {"refs/heads/a"}
+    assert sorted(look.locks) == [heads / "b.lock", heads / "d" / "inside" / "y.lock", heads / "w.lock"]
+    assert look.blocked == {"refs/heads/d": "refs/heads/d/inside/x", "refs/heads/file/x": "refs/heads/file"}
+
+
+def test_folder_with_many_names_is_listed_and_tells_the_same(repo):
+    heads = repo.common_dir / "refs" / "heads"
+    (heads / "n7").touch()
+    (heads / "n8").mkdir()
+    (heads / "n9").symlink_to("n8")
+    (heads / "other").touch()
+    for count in (10, 49, 50, 60):
+        names = [f"refs/heads/n{number}" for number in range(count)]
+        assert refs._kinds(repo.common_dir, "refs/heads", names) == {
+            "refs/heads/n7": False, "refs/heads/n8": True, "refs/heads/n9": False,
+        }  # fmt: skip
+        assert refs._kinds(repo.common_dir, "refs/none", [f"refs/none/n{n}" for n in range(count)]) == {}
+
+
+def test_ref_in_the_way_is_told_with_a_hint(repo):
+    oid = commit(repo.path)
+    git(repo.path, "update-ref", "refs/heads/ai", oid)
+    with pytest.raises(ConflictError) as caught:
+        update_refs(repo, [RefChange(BRANCH, None, oid)])
+    assert caught.value.message == f"ref refs/heads/ai exists, so {BRANCH} cannot be created"
+    assert caught.value.hint
+    assert refs._pending([RefChange("a", None, None)], {}) == []
+
+
+def test_ref_that_is_elsewhere_is_told_where(repo):
+    with pytest.raises(ConflictError) as caught:
+        refs._pending([RefChange("refs/heads/a", "1" * 40, "2" * 40)], {"refs/heads/a": "3" * 40})
+    assert caught.value.message == f"ref refs/heads/a is at {'3' * 40}, expected {'1' * 40}"
+    with pytest.raises(ConflictError) as caught:
+        refs._pending([RefChange("refs/heads/a", "1" * 40, "2" * 40)], {})
+    assert caught.value.message == f"ref refs/heads/a is missing, expected {'1' * 40}"
+    with pytest.raises(ConflictError) as caught:
+        refs._pending([RefChange("refs/heads/a", None, "2" * 40)], {"refs/heads/a": "3" * 40})
+    assert caught.value.message == f"ref refs/heads/a is at {'3' * 40}, expected none"
+    with pytest.raises(ConflictError) as caught:
+        refs._pending([RefChange("refs/heads/a", None, "2" * 40)], {"refs/heads/a": "ref: refs/heads/b"})
+    assert caught.value.message == "ref refs/heads/a is symbolic (ref: refs/heads/b); it is left alone"
+
+
+def test_new_file_has_the_bits_of_a_shared_repository(repo):
+    oid = commit(repo.path)
+    repo.shared_bits = 0o664
+    update_refs(repo, [RefChange(BRANCH, None, oid)])
+    assert (repo.common_dir / "packed-refs").stat().st_mode & 0o664 == 0o664
 
 
 # ---- leftovers of the killed -----------------------------------------------------------------------------------------
@@ -621,3 +768,122 @@ def test_malformed_packed_refs_is_refused(repo):
     (repo.common_dir / "packed-refs").write_bytes(HEADER + b"nonsense\n")
     with pytest.raises(IntegrityError):
         update_refs(repo, [RefChange("refs/heads/a", None, oid)])
+
+
+def test_stale_lock_is_removed_and_taken(repo):
+    lock = repo.common_dir / "packed-refs.lock"
+    lock.write_bytes(LOCK_TEXT)
+    with packed_refs_lock(repo.common_dir):
+        assert lock.read_bytes() == LOCK_TEXT
+        assert leftovers(repo) == ["packed-refs.lock"]
+        assert sweep_ref_leftovers(repo) == []
+    assert leftovers(repo) == []
+    assert list(repo.common_dir.glob("cas_lock_*")) == []
+
+
+def test_lock_that_another_program_holds_is_named(repo):
+    lock = repo.common_dir / "packed-refs.lock"
+    lock.write_bytes(b"")
+    with pytest.raises(GitCommandFailedError) as caught, packed_refs_lock(repo.common_dir, wait_s=0):
+        pass
+    assert (caught.value.kind, caught.value.subject) == ("ref_locked", str(lock))
+    assert lock.exists()
+    assert list(repo.common_dir.glob("cas_lock_*")) == []
+
+
+def test_lock_that_was_taken_over_is_left_to_its_owner(repo):
+    lock = repo.common_dir / "packed-refs.lock"
+    with packed_refs_lock(repo.common_dir):
+        lock.unlink()
+        lock.write_bytes(b"theirs")
+    assert lock.read_bytes() == b"theirs"
+
+
+def test_file_that_a_killed_exporter_was_linking_is_swept(repo):
+    left = repo.common_dir / "cas_lock_0f"
+    left.write_bytes(b"")
+    assert sweep_ref_leftovers(repo) == [left]
+    assert not left.exists()
+
+
+def deleted_by_a_killed_git(repo, *, age_s, new=False):
+    """Leave what a git that was killed in a deletion leaves on ``packed-refs``, of some age."""
+    journal = repo.common_dir / JOURNAL_NAME
+    journal.write_text("cas-gitexport: moving refs by git update-ref\n refs/heads/x\n")
+    os.utime(journal, (1, 1))
+    left = [repo.common_dir / name for name in ("packed-refs.lock", *(["packed-refs.new"] if new else []))]
+    for path in left:
+        path.touch()
+        past_s = path.stat().st_mtime - age_s
+        os.utime(path, (past_s, past_s))
+    return journal, left
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_lock_on_packed_refs_of_a_killed_git_is_removed_after_a_minute(repo, new):
+    journal, left = deleted_by_a_killed_git(repo, age_s=61, new=new)
+    assert set(sweep_ref_leftovers(repo)) == {journal, *left}
+    assert leftovers(repo) == []
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_lock_on_packed_refs_that_is_young_may_be_another_gits(repo, new):
+    journal, left = deleted_by_a_killed_git(repo, age_s=30, new=new)
+    with pytest.raises(GitCommandFailedError) as caught:
+        sweep_ref_leftovers(repo)
+    assert (caught.value.kind, caught.value.subject) == ("ref_locked", str(left[0]))
+    assert journal.exists()
+    assert all(path.exists() for path in left)
+
+
+def test_new_packed_refs_that_another_git_writes_keeps_its_lock(repo):
+    _, (lock, new) = deleted_by_a_killed_git(repo, age_s=61, new=True)
+    os.utime(new)
+    with pytest.raises(GitCommandFailedError):
+        sweep_ref_leftovers(repo)
+    assert lock.exists()
+    assert new.exists()
+
+
+def test_journal_names_the_moves_and_is_gone_afterwards(repo):
+    changes = [RefChange("refs/heads/a", None, "1" * 40), RefChange("refs/heads/b", "1" * 40, None)]
+    journal = repo.common_dir / JOURNAL_NAME
+    with ref_journal(repo.common_dir, changes) as descriptor:
+        assert journal.read_text() == (
+            f"cas-gitexport: moving refs by git update-ref\n{'1' * 40} refs/heads/a\n refs/heads/b\n"
+        )
+        assert os.fstat(descriptor).st_ino == journal.stat().st_ino
+        assert journal.stat().st_mode & 0o777 == 0o600
+        assert sweep_ref_leftovers(repo) == []
+        with pytest.raises(GitCommandFailedError) as caught, ref_journal(repo.common_dir, changes):
+            pass
+        assert (caught.value.kind, caught.value.subject) == ("ref_locked", str(journal))
+    assert not journal.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (GitCommandFailedError("too slow", kind="git_timeout"), False),
+        (GitCommandFailedError("refused"), True),
+        (ConflictError("elsewhere"), True),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_locks_are_removed_when_git_was_killed_and_not_when_it_ended_by_itself(repo, error, stays):
+    lock = repo.common_dir / "refs" / "heads" / "x.lock"
+    oid = "1" * 40
+    lock.write_text(f"{oid}\n")
+    with pytest.raises(type(error)), ref_journal(repo.common_dir, [RefChange("refs/heads/x", None, oid)]):
+        raise error
+    assert lock.exists() is stays
+    assert not (repo.common_dir / JOURNAL_NAME).exists()
+
+
+def test_lock_is_settled_after_a_minute(tmp_path):
+    path = tmp_path / "x.lock"
+    path.touch()
+    now_s = path.stat().st_mtime
+    for age_s, settled in ((55, False), (61, True)):
+        os.utime(path, (now_s - age_s, now_s - age_s))
+        assert reflocks._is_settled(path) is settled
