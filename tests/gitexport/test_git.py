@@ -151,7 +151,7 @@ try:
 except GitCommandFailedError as error:
     sys.exit(0 if error.kind == "git_missing" and not error.retryable else 3)
 """
-    env = {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    env = CLEAN | {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT)}
     assert subprocess.run([sys.executable, "-c", script], env=env, cwd=ROOT, check=False).returncode == 0
 
 
