@@ -37,7 +37,7 @@ LAST_S = 253_402_300_799
 
 
 def commit(author="A Person <a@example.com> 17 +0100", committer="C <c@example.com> 19 -0230", *, tree=OID):
-    return f"tree {tree}\nauthor {author}\ncommitter {committer}\n\nAdd artifacts\n\nauthor X <x@y> 5 +0000\n".encode()
+    return f"tree {tree}\nauthor {author}\ncommitter {committer}\n\nAdd artifacts\n\nauthor X <x@y> 5 +0000\n\nend\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,8 @@ def trees():
 
 
 def test_run_has_the_files_of_its_task_and_the_trees_down_to_them(trees):
-    deep = trees.add((MODE_FILE, b"x.csv", b"\x02" * 20))
+    deeper = trees.add((MODE_FILE, b"y", b"\x06" * 20))
+    deep = trees.add((MODE_FILE, b"x.csv", b"\x02" * 20), (MODE_TREE, b"er", deeper))
     run = trees.run(
         (MODE_FILE, b"a.py", FILE),
         (MODE_TREE, b"deep", deep),
@@ -168,10 +169,15 @@ def test_run_has_the_files_of_its_task_and_the_trees_down_to_them(trees):
         (MODE_EXECUTABLE, b"run.sh", b"\x04" * 20),
         beside=[(MODE_FILE, b"README", FILE)],
     )
-    assert run.files == {"a.py": FILE, "deep/x.csv": b"\x02" * 20, "run.sh": b"\x04" * 20}
+    assert run.files == {
+        "a.py": FILE,
+        "deep/er/y": b"\x06" * 20,
+        "deep/x.csv": b"\x02" * 20,
+        "run.sh": b"\x04" * 20,
+    }
     assert run.metadata_oid == b"\x03" * 20
     assert run.remarks == []
-    assert run.trees == trees.named(trees.root, trees.backtest, trees.codes, trees.task, deep)
+    assert run.trees == trees.named(trees.root, trees.backtest, trees.codes, trees.task, deep, deeper)
 
 
 def test_tree_that_occurs_twice_is_held_once(trees):
@@ -187,7 +193,7 @@ def test_what_is_no_file_or_has_no_name_for_one_is_told(trees):
         (MODE_FILE, b"caf\xe9", FILE),
         (MODE_TREE, b"lost", b"\x07" * 20),
         (MODE_SYMLINK, b"metadata.json", FILE),
-        (MODE_SUBMODULE, b"module", FILE),
+        (MODE_SUBMODULE, b"module", trees.add((MODE_FILE, b"x", FILE))),
         (MODE_FILE, b"ok", FILE),
         (MODE_FILE, "\u00fc".encode(), FILE),
     )
@@ -254,7 +260,7 @@ def test_texts_are_all_that_a_commit_says_besides_its_files(trees):
     branch = OldBranch("ai/generated/w/t", "w", "t", b"t")
     tags = {"corr_a": b"object x\ntag corr_a\n\nsaid here\n", "corr_b": None}
     assert texts_of(branch, run, tags, "sha1") == {
-        "commit message": b"Add artifacts\n\nauthor X <x@y> 5 +0000\n\nsaid here\n",
+        "commit message": b"Add artifacts\n\nauthor X <x@y> 5 +0000\n\nend\n\nsaid here\n",
         "ids": b"ai/generated/w/t\nw\nt\ncorr_a\ncorr_b\nA Person\na@example.com",
         "names in trees": b"Backtest\ncaf\xe9\ncodes\nt\nu\na.py",
     }
