@@ -65,11 +65,9 @@ def old_branches(
 
 
 def _created_at_us(transaction: ReadTransaction, sequence: int) -> int:
-    head = catalog.get_head(transaction, sequence)
-    if head is not None:
-        return head.created_at_us
     try:
-        return records.load(transaction, sequence)[0].created_at_us
+        head = catalog.get_head(transaction, sequence)
+        return records.load(transaction, sequence)[0].created_at_us if head is None else head.created_at_us
     except IntegrityError:  # of unknown age; it is named when the branch is looked at
         return 0
 

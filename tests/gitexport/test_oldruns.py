@@ -37,7 +37,8 @@ LAST_S = 253_402_300_799
 
 
 def commit(author="A Person <a@example.com> 17 +0100", committer="C <c@example.com> 19 -0230", *, tree=OID):
-    return f"tree {tree}\nauthor {author}\ncommitter {committer}\n\nAdd artifacts\n\nauthor X <x@y> 5 +0000\n\nend\n".encode()
+    message = "Add artifacts\n\nauthor X <x@y> 5 +0000\n\nend\n"
+    return f"tree {tree}\nauthor {author}\ncommitter {committer}\n\n{message}".encode()
 
 
 @pytest.mark.parametrize(
