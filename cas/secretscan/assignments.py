@@ -426,7 +426,7 @@ def _read_bare(text: bytes, at: int, stop: bytes) -> _Value | None:
 def _judged(
     text: bytes, value: _Value | None, kind: NameKind, place: str, *, weak: bool, whole_line: bool
 ) -> Assigned | None:
-    if value is None or value.end - value.start > _MAX_VALUE_BYTES:
+    if value is None:
         return None
     try:
         content = text[value.start : value.end].decode("utf-8").strip()

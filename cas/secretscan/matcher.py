@@ -281,18 +281,17 @@ def _hit(text: bytes, low: int, span: tuple[int, int], rank: int, rule: str, des
 
 def _cells(block: Block, at: int) -> Iterator[int]:
     """Yield the offsets of the cells in which a match that holds ``at`` may begin."""
-    phase = -block.base % CELL_BYTES
     for place in range(at - MATCH_BYTES, at + 1, CELL_BYTES):
-        cell = (place - phase) // CELL_BYTES * CELL_BYTES + phase
-        if cell + CELL_BYTES > 0 and cell < len(block.data):
+        cell = place // CELL_BYTES * CELL_BYTES  # a block begins where a cell does
+        if 0 <= cell < len(block.data):
             yield cell
 
 
 def _match_cell(pattern: UserPattern, data: bytes, cell: int) -> Iterator[Hit]:
     low = max(0, cell - BACK_BYTES)
     text = data[low : cell + CELL_BYTES + AHEAD_BYTES]
-    start, stop = max(cell, 0) - low, cell + CELL_BYTES - low
-    for match in pattern.compiled.finditer(text, start, cell + WINDOW_BYTES - low):
+    stop = cell + CELL_BYTES - low
+    for match in pattern.compiled.finditer(text, cell - low, cell + WINDOW_BYTES - low):
         if match.start() >= stop:
             return
         # A branch without the group may have matched, and its text is forbidden all the same.
