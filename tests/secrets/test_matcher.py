@@ -116,12 +116,23 @@ def test_block_answers_for_what_begins_in_its_core():
         assert [(hit.start, hit.end) for hit in hits] == [(4096 + start, 4096 + start + 32)] * found
 
 
+def test_rule_without_a_check_takes_what_has_its_form():
+    key = "AGE-SECRET-" + "KEY-1" + MAKER.of("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L", 58)
+    assert spans(f"see {key} there") == [("age-secret-key", key)]
+
+
+def test_mark_counts_for_the_rule_it_names():
+    for lead in (f"db_password='{PASSWORD}'", f"x: {encoded(f'db_password={PASSWORD}')}"):
+        assert [hit.mark for hit in search(f"{lead}  # cas: allow-secret[password]")] == ["cas"]
+        assert [hit.mark for hit in search(f"{lead}  # cas: allow-secret[jwt]")] == [""]
+
+
 def test_block_finds_by_what_lies_outside_its_core():
     centre = MAKER.of(HEX, 32) + "-us12"
     data = f"x {centre} y".encode()
     assert len(MATCHER.search(Block(data, 0, 0, 3), ENGINE, "text")) == 1
     far = b"api_key:" + b" " * 10 + KEY.encode() + b"\n"
-    data = b"\n" * OVERLAP_BYTES + far
+    data = b"api_key = 'x'".ljust(OVERLAP_BYTES) + far
     (hit,) = MATCHER.search(Block(data, 0, OVERLAP_BYTES + 10, len(data)), ENGINE, "text")
     assert hit.start == OVERLAP_BYTES + 18
 
@@ -139,6 +150,11 @@ def test_text_of_two_bytes_a_character_is_read_where_it_stands(before):
     assert (second.start, second.wide, second.rule) == (data.index(KEY.encode()), False, "secret-key")
     moved = MATCHER.search(whole(data, 4096), ENGINE, "text")
     assert sorted(hit.start - 4096 for hit in moved) == [first.start, second.start]
+
+
+def test_text_of_two_bytes_a_character_is_read_as_the_file_it_is_in():
+    assert [rule for rule, _ in spans(wide("password = wintertime\n"), "config")] == ["password"]
+    assert spans(wide("password = wintertime\n"), "text") == []
 
 
 def encoded(text):
@@ -167,6 +183,9 @@ def test_text_in_base64_is_read_as_settings_or_as_a_text():
 
 def test_two_encodings_are_undone_and_no_more():
     once = encoded(f"db_password={PASSWORD}\n")
+    nested = whole(f"x: {encoded(f'db_password={once}')} ".encode())
+    for depth, count in ((0, 2), (1, 1), (2, 0)):
+        assert len(MATCHER.search(nested, ENGINE, "text", depth)) == count
     (hit,) = search(wide(f"x: {once} "))
     assert (hit.rule, hit.wide) == ("password", True)
     data = wide(f"x: {once} ")
