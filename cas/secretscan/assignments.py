@@ -152,7 +152,7 @@ def read_assignment(text: bytes, at: int, place: str, *, option: bool = False) -
         start += 1  # the escaped line break before a header
     tail = _NAME_TAIL.match(text, at)
     end = tail.end() if tail else at
-    name = text[start:end].rstrip(b"-.").decode("ascii", "replace")
+    name = text[start:end].rstrip(b"-.").decode()
     kind = judge_name(name.replace(" ", "_"))
     if kind is None and name.lower() in {"key", "keys"}:
         kind = _key_alone(text, start)
@@ -165,12 +165,12 @@ def read_assignment(text: bytes, at: int, place: str, *, option: bool = False) -
     end = start + len(name)
     if option:
         return _read_option(text, start, end, kind)
-    if targets := _read_target(text, start, kind, place):
+    if targets := _read_target(text, start, kind):
         return targets
     return _read_separated(text, start, end, kind, place) or _read_other(text, start, end, kind, place)
 
 
-def _read_target(text: bytes, start: int, kind: NameKind, place: str) -> Assigned | None:
+def _read_target(text: bytes, start: int, kind: NameKind) -> Assigned | None:
     """Return the credential that one of several targets gets: ``user, password = "desk", "..."``."""
     line = text.rfind(b"\n", 0, start) + 1
     targets = _TARGETS.match(text, line)
@@ -187,7 +187,7 @@ def _read_target(text: bytes, start: int, kind: NameKind, place: str) -> Assigne
         at = found.end()
     low, high = values_given[here].span("v")
     value = _Value(low, high, quoted=True) if low >= 0 else None
-    return _judged(text, value, kind, place, weak=False, whole_line=False)
+    return _judged(text, value, kind)
 
 
 def _key_alone(text: bytes, at: int) -> NameKind | None:
@@ -195,7 +195,7 @@ def _key_alone(text: bytes, at: int) -> NameKind | None:
     word = _WORD_BEFORE.search(text, max(0, at - 32), at)
     call = _CALL_BEFORE.search(text, max(0, at - 200), at)
     owner = word or call
-    words = split_words(owner[1].decode("ascii", "replace")) if owner else []
+    words = split_words(owner[1].decode()) if owner else []
     if not known.SERVICES.isdisjoint(words):
         return _SERVICE_KEY
     return _BARE_KEY if _is_near_service(text, at) else None
@@ -223,7 +223,7 @@ def accepts_cell(kind: NameKind, cell: bytes) -> bool:
         content = cell.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return _accepts(kind, content, "text", quoted=True, weak=False, whole_line=False)
+    return _accepts(kind, content, quoted=True)
 
 
 def _read_option(text: bytes, start: int, end: int, kind: NameKind) -> Assigned | None:
@@ -231,7 +231,7 @@ def _read_option(text: bytes, start: int, end: int, kind: NameKind) -> Assigned 
     if blank is None or text[start : start + 2] != b"--":
         return None
     value = _read_value(text, blank.end())
-    return _judged(text, value, kind, "config", weak=False, whole_line=False)
+    return _judged(text, value, kind)
 
 
 def _read_separated(  # noqa: PLR0911  # one way out for each reason that it is no assignment
@@ -240,9 +240,8 @@ def _read_separated(  # noqa: PLR0911  # one way out for each reason that it is 
     found = _SEPARATOR.match(text, end)
     if found is None:
         return None
-    separator, closed = found["sep"], bool(found["close"].strip(b"\\"))
-    at = found.end()
-    if separator == b":" and not closed and (annotation := _ANNOTATION.match(text, at)):
+    separator, close, at = found["sep"], found["close"].strip(b"\\"), found.end()
+    if separator == b":" and not close and (annotation := _ANNOTATION.match(text, at)):
         at = annotation.end()
     at = _skip_wrappers(text, at, separator)
     if (
@@ -257,26 +256,25 @@ def _read_separated(  # noqa: PLR0911  # one way out for each reason that it is 
     if b"\n" in text[end : value.start] and not value.quoted and not found["block"]:
         # A scalar of YAML may stand on the line below, further in.
         return (
-            _judged(text, value, kind, place, weak=True, whole_line=False)
+            _judged(text, value, kind, weak=True)
             if place == "config" and _is_below(text, start, value)
             else None
         )
-    is_row = separator == b"," and not closed
+    is_row = separator == b"," and not close
     weak = separator not in _PLAIN_SEPARATORS and not is_row
     if weak and not value.quoted:
         return None
     line = text[max(0, start - 200) : start].rpartition(b"\n")[2]
-    if separator == b"," and not _allows_comma(text, start, value, found["close"].strip(b"\\"), line):
+    if separator == b"," and not _allows_comma(text, start, value, close, line):
         return None
-    if place == "code" and not value.quoted and (_COMMENT.search(line) or _is_inside_string(line)):
-        place = "text"
-    if place == "code" and _UNLIKE_CODE.fullmatch(text, value.start, value.end):
-        place = "text"  # a text of several lines
+    # Text of several lines may stand in code too.
+    is_code = place == "code" and not (
+        _is_told(line) or _UNLIKE_CODE.fullmatch(text, value.start, value.end) is not None
+    )
     ends_line = text[value.end : value.end + 2].strip(b"\r")[:1] in {b"", b"\n"}
     whole_line = place == "config" and ends_line and _WHOLE_LINE.match(line) is not None
-    return _judged(
-        text, value, kind, place, weak=weak and not _is_default(text, start), whole_line=whole_line
-    )
+    weak = weak and not _is_default(text, start)
+    return _judged(text, value, kind, is_code=is_code, weak=weak, whole_line=whole_line)
 
 
 def _may_be_meant(text: bytes, start: int, value: _Value, found: re.Match[bytes]) -> bool:
@@ -321,6 +319,11 @@ def _skip_wrappers(text: bytes, at: int, separator: bytes) -> int:
     return at
 
 
+def _is_told(line: bytes) -> bool:
+    """Tell whether what follows on a line of code lies in a comment or in a text."""
+    return _COMMENT.search(line) is not None or _is_inside_string(line)
+
+
 def _is_inside_string(line: bytes) -> bool:
     return any((line.count(quote) - line.count(b"\\" + quote)) % 2 for quote in (b'"', b"'", b"`"))
 
@@ -347,19 +350,18 @@ def _read_other(text: bytes, start: int, end: int, kind: NameKind, place: str) -
     if kind.kind in {"pass", "bare-key"}:
         return None
     line = text[max(0, start - 200) : start].rpartition(b"\n")[2]
-    if place == "code" and (_COMMENT.search(line) or _is_inside_string(line)):
-        place = "text"
+    is_code = place == "code" and not _is_told(line)
     if packed := _PACKED.match(text, end):
         run = _PACKED_VALUE.match(text, packed.end())
         value = _Value(run.start(), run.end(), quoted=True) if run else None
-        return _judged(text, value, kind, place, weak=True, whole_line=False)
+        return _judged(text, value, kind, weak=True)
     for form in (_NAME_VALUE, _NAME_LATER_VALUE, _ELSE, _CELL, _SAID, _PLAIN, _LABEL, _BELOW):
         found = form.match(text, end)
         if found is not None:
             value = _read_value(text, _skip_wrappers(text, found.end(), b""))
             if value is None or not _suits(form, text, start, value, found, sure=kind.sure):
                 return None
-            return _judged(text, value, kind, place, weak=form not in _CERTAIN_FORMS, whole_line=False)
+            return _judged(text, value, kind, is_code=is_code, weak=form not in _CERTAIN_FORMS)
     return _read_bracketed(text, end, kind)
 
 
@@ -371,7 +373,7 @@ def _read_bracketed(text: bytes, end: int, kind: NameKind) -> Assigned | None:
     if found is None:
         return None
     value = _Value(*found.span("a" if found["a"] else "b"), quoted=False)
-    return _judged(text, value, kind, "text", weak=True, whole_line=False)
+    return _judged(text, value, kind, weak=True)
 
 
 _CERTAIN_FORMS: Final = frozenset((_NAME_VALUE, _NAME_LATER_VALUE, _ELSE))
@@ -424,20 +426,36 @@ def _read_bare(text: bytes, at: int, stop: bytes) -> _Value | None:
 
 
 def _judged(
-    text: bytes, value: _Value | None, kind: NameKind, place: str, *, weak: bool, whole_line: bool
+    text: bytes,
+    value: _Value | None,
+    kind: NameKind,
+    *,
+    is_code: bool = False,
+    weak: bool = False,
+    whole_line: bool = False,
 ) -> Assigned | None:
+    """Return what a value is under a name; a bare one of code is an expression."""
     if value is None:
         return None
     try:
         content = text[value.start : value.end].decode("utf-8").strip()
     except UnicodeDecodeError:
         return None
-    accepted = _accepts(kind, content, place, quoted=value.quoted, weak=weak, whole_line=whole_line)
+    is_expression = is_code and not value.quoted
+    accepted = _accepts(
+        kind, content, quoted=value.quoted, is_expression=is_expression, weak=weak, whole_line=whole_line
+    )
     return Assigned(kind, value.start, value.end) if accepted else None
 
 
 def _accepts(  # noqa: PLR0911  # one way out for each reason
-    kind: NameKind, value: str, place: str, *, quoted: bool, weak: bool, whole_line: bool
+    kind: NameKind,
+    value: str,
+    *,
+    quoted: bool,
+    is_expression: bool = False,
+    weak: bool = False,
+    whole_line: bool = False,
 ) -> bool:
     if kind.kind == "mnemonic":
         return values.is_mnemonic(value)
@@ -447,7 +465,6 @@ def _accepts(  # noqa: PLR0911  # one way out for each reason
         return True
     if len(value) < _MIN_VALUE_CHARS or not value.isprintable() or values.is_stand_in(value):
         return False
-    is_expression = place == "code" and not quoted
     is_number_code = kind.kind == "password" and quoted and value.isdigit()
     if (values.is_something_else(value) and not is_number_code) or (
         is_expression and values.is_dotted(value)
@@ -471,7 +488,7 @@ def _accepts_password(kind: NameKind, value: str, *, quoted: bool, weak: bool, w
     if kind.kind == "pass":  # a word of test reports as well
         is_mixed = values.has_symbol(value) or (quoted and any(map(str.isdigit, value)))
         is_mixed = is_mixed or values.is_random(value, _SAID_CHARS)
-        return is_mixed and values.is_password(value, quoted=quoted, whole_line=False)
+        return is_mixed and values.is_password(value, quoted=quoted)
     return values.is_password(value, quoted=quoted, whole_line=whole_line) and not (weak and value.isalpha())
 
 

@@ -199,7 +199,7 @@ def password(data: bytes, start: int, end: int) -> Span | None:
         or len(value) < _MIN_PASSWORD_CHARS + 2
     ):
         return None
-    return (start, end) if values.is_password(value, quoted=True, whole_line=False) else None
+    return (start, end) if values.is_password(value, quoted=True) else None
 
 
 def command(data: bytes, start: int, end: int) -> Span | None:

@@ -178,7 +178,7 @@ def is_scrambled(value: str) -> bool:
     return has_digits and len(signs - set("-_.")) >= 4 and surprise_bits(value) >= _LONG_RANDOM_BITS
 
 
-def is_password(value: str, *, quoted: bool, whole_line: bool) -> bool:
+def is_password(value: str, *, quoted: bool, whole_line: bool = False) -> bool:
     """Tell whether a value under the name of a password is one.
 
     Args:

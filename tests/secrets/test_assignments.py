@@ -71,7 +71,7 @@ def test_option_stands_behind_its_name_and_a_blank():
 
 @pytest.mark.parametrize("end", ["", "\n", "\nx = 1\n", "  # why", ";"])
 def test_one_of_several_targets_gets_the_value_at_its_place(end):
-    for lead in ("", "x = 1\n", "\n    "):
+    for lead in ("", "f(a, b)\n", "\n    "):
         both = f"{lead}user, api_key = 'desk', '{SHORT}'{end}"
         assert read(both, "key", "code") == ("key", SHORT)
         assert read(f"{lead}api_key, user = '{SHORT}', 'desk'{end}", "key", "code") == ("key", SHORT)
@@ -184,6 +184,7 @@ def test_element_is_read_to_its_end():
 def test_default_of_a_shell_ends_at_the_bracket():
     assert read(f"X=${{API_KEY:-{SHORT}}}/x", "KEY") == ("key", SHORT)
     assert read(f"X=${{API_KEY:-'{SHORT}}}/x", "KEY") == ("key", SHORT)
+    assert read(f"Y={{x}} X=${{API_KEY:-{SHORT}}}/x", "KEY") == ("key", SHORT)
     inside = f"{KEY[:16]}}}{KEY[16:]}"
     assert read(f"api_key={inside}", "key", "config") == ("key", inside)
 
@@ -196,12 +197,19 @@ def test_value_in_brackets_closes_what_it_opened():
 def test_bare_value_ends_before(end):
     assert read(f"api_key={SHORT}{end}", "key") == ("key", SHORT)
     assert read(f"api_key={end}", "key") is None
+    assert read(f"api_key={SHORT}{end} &x=1", "key") == ("key", SHORT)
 
 
 @pytest.mark.parametrize("quote", ['"', "'", "`", '"""', "'''", '\\"', "\\\\'"])
 def test_value_lies_between_quotes(quote):
     assert read(f"password = {quote}{WORD}{quote} + x", "password", "code") == ("password", WORD)
     assert read(f"password = {quote} {WORD} {quote}", "password", "code") == ("password", f" {WORD} ")
+
+
+def test_value_between_three_quotes_has_two_kilobytes_with_its_end():
+    body = (KEY * 64)[:2046]
+    assert read(f'api_key = """{body[:-1]}"""', "key") == ("key", body[:-1])
+    assert read(f'api_key = """{body}"""', "key") == ("key", body[:512])
 
 
 def test_value_may_hold_an_escaped_quote_and_no_line_break():
@@ -225,6 +233,7 @@ def test_value_on_the_line_below_is_read_where_settings_put_it():
     for lead, indent in (("", ""), ("  ", "  "), ("    ", "  "), ("x ", "    "), ("x:\n    ", "    ")):
         assert read(f"{lead}password:\n{indent}{PASSWORD}\n", "password", "config") is None
     assert read(f"password:\n  {PASSWORD} x\n", "password", "config") is None
+    assert read(f"password:\n  {PASSWORD}\rX\n", "password", "config") is None
     assert read(f"password:\n  '{PASSWORD}\n", "password", "config") is None
     assert read(f"password:\n  {PLAIN_PASSWORD}\n", "password", "config") is None
     assert read(f"secret_key:\n  {SCRAMBLED}\n", "key", "config") is None
@@ -253,6 +262,7 @@ def test_name_and_value_alone_in_a_row_are_read():
         assert read(f"x,1\n  api_key,'{SHORT}'".replace("'", '"') + end, "key") == ("key", SHORT)
     assert read(f"x api_key,{SHORT}\n", "key") is None
     assert read(f'api_key,"{SHORT}",x\n', "key") is None
+    assert read(f'api_key,"{SHORT}"X', "key") is None
     assert read('password,"correct horse battery staple"\n', "password") is None
     assert read(f"api_key,{KEY} x\n", "key") is None
 
@@ -286,6 +296,7 @@ def test_default_of_a_setting_is_read(call):
 def test_default_of_a_setting_is_told_by_the_forty_bytes_before():
     for blanks, found in ((32, ("key", SHORT)), (33, None)):
         assert read(f"x define({' ' * blanks}'API_KEY', '{SHORT}')", "KEY", "code") == found
+    assert read(f"define(X'API_KEY', '{SHORT}')", "KEY", "code") is None
 
 
 def test_digest_of_what_a_call_was_given_is_no_credential():
@@ -294,6 +305,7 @@ def test_digest_of_what_a_call_was_given_is_no_credential():
     assert read(f"os.environ.get('API_KEY') or '{DIGEST}'", "KEY", "code") == ("key", DIGEST)
     assert read(f"os.environ.get('API_KEY') or '{SHORT}'", "KEY", "code") == ("key", SHORT)
     assert read(f"x[(api_key)] = '{DIGEST}'", "key", "code") == ("key", DIGEST)
+    assert read("sha256(api_key) == 'п7араметр'", "key", "code") is None
 
 
 def test_bare_value_of_code_is_an_expression_but_in_comments_and_texts():
@@ -327,6 +339,7 @@ def test_word_is_a_password_where_the_line_holds_nothing_else():
     assert read(f"password = {WORD}\n", "password", "text") is None
     assert read(f"password = {WORD} x\n", "password", "config") is None
     assert read(f"password = {WORD}, x\n", "password", "config") is None
+    assert read(f"password = {WORD}\rX\n", "password", "config") is None
     assert read(f"x y password = {WORD}\n", "password", "config") is None
 
 
@@ -363,6 +376,10 @@ def test_value_near_a_name_of_which_nobody_is_sure_is_not_read():
     assert read(f"using token {KEY}", "token") == ("token", KEY)
     assert read(f"using token_desk {KEY}", "token") is None
     assert read(f"old api_key, still works: {DIGEST}", "key") is None
+    assert read(f"old password, still works: п7араметр#{PASSWORD}", "password") == (
+        "password",
+        f"п7араметр#{PASSWORD}",
+    )
     for text in (f"the pass is {PASSWORD}", f"a pass, still works: {PASSWORD}"):
         assert read(text, "pass") is None
         assert read(text.replace("pass", "pwd"), "pwd") == ("password", PASSWORD)
@@ -394,9 +411,16 @@ def test_sentence_tells_a_password_by_its_signs():
 
 
 def test_pass_is_a_password_by_its_signs_or_digits():
-    for value in ("'trading#desk'", "trading#desk", "'tradingdesk7'", "k7Xq2Zp9Lw", "'k7Xq2Zp9Lw'"):
+    for value in (
+        "'trading#desk'",
+        "trading#desk",
+        "'tradingdesk7'",
+        "k7Xq2Zp9Lw",
+        "'k7Xq2Zp9Lw'",
+        "'a#b1c2'",
+    ):
         assert read(f"pass={value}", "pass", "config") == ("pass", value.strip("'")), value
-    for value in (f"'{WORD}'", WORD, "tradingdesk7", "'12345'", "f(x)a1b2"):
+    for value in (f"'{WORD}'", WORD, "tradingdesk7", "'12345'", "f(x)a1b2", "a#b1c2"):
         assert read(f"pass={value}", "pass", "config") is None, value
     assert read("pass = k7Xq2Zp9LwB4mT6s", "pass", "code") is None
 
