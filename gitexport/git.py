@@ -163,8 +163,8 @@ def run_git(
         pass_fds: File descriptors the process inherits.
 
     Raises:
-        GitCommandFailedError: git is missing, ran out of time (kind ``git_timeout``), or ended with another
-            code.
+        GitCommandFailedError: git is missing, ran out of time (kind ``git_timeout``), was killed by somebody else
+            (kind ``git_killed``), or ended with another code.
     """
     limit_s = options.timeout_s if timeout_s is None else timeout_s
     env = _environment(options, config, network=network) | (extra_env or {})
@@ -193,6 +193,12 @@ def one_line(text: str) -> str:
 def command_failed(verb: str, result: GitResult) -> GitCommandFailedError:
     """Return the error for a git command that ended badly, with what git wrote, masked and cut."""
     said = one_line(result.stderr[-_SHOWN_STDERR_CHARS:])
+    if result.exit_code < 0:
+        return GitCommandFailedError(
+            f"git {verb} was killed by signal {-result.exit_code}: {said or 'no message'}",
+            hint="The system kills programs when memory runs out; what git had begun is done again by the next run.",
+            kind="git_killed",
+        )
     message = f"git {verb} failed (exit {result.exit_code}): {said or 'no message'}"
     if "dubious ownership" in said:
         # What git advises after its first line, an entry in a configuration of the user's, would not be read here.

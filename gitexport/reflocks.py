@@ -101,8 +101,8 @@ def _link_once_free(own: Path, path: Path, deadline_s: float) -> None:
 def ref_journal(common_dir: Path, changes: Sequence[RefChange]) -> Generator[int, None, None]:
     """Keep a journal of the refs git is about to lock during the block; yields the descriptor git shall inherit.
 
-    When git is killed inside the block (it ran out of time, or we are interrupted), its locks are removed. The journal
-    stays while one of them may be another git's; a later sweep settles that.
+    When git is killed inside the block (it ran out of time, the system ran out of memory, or we are interrupted), its
+    locks are removed. The journal stays while one of them may be another git's; a later sweep settles that.
 
     Raises:
         GitCommandFailedError: Another living exporter moves refs in this repository (kind ``ref_locked``).
@@ -121,8 +121,8 @@ def ref_journal(common_dir: Path, changes: Sequence[RefChange]) -> Generator[int
         sync_folder(common_dir)
         yield descriptor
     except BaseException as error:
-        timed_out = isinstance(error, GitCommandFailedError) and error.kind == "git_timeout"
-        if timed_out or not isinstance(error, Exception):
+        killed = isinstance(error, GitCommandFailedError) and error.kind in {"git_timeout", "git_killed"}
+        if killed or not isinstance(error, Exception):
             settled = _remove_locks(path, []) is None
         raise
     finally:

@@ -139,7 +139,7 @@ def update_refs(
         done = _rewrite(repo, changes, peeled)
         if not done and len(changes) > _SCAN_COUNT:
             # Many refs and some of them loose: packing those once is cheaper than a loose file for each.
-            repo.pack_refs()
+            _pack_by_git(repo, changes)
             done = _rewrite(repo, changes, peeled)
         if done:
             return
@@ -374,6 +374,14 @@ def _update_by_git(repo: GitRepository, changes: Sequence[RefChange]) -> None:
         for folder in sorted(folders, reverse=True):
             if folder.is_relative_to(repo.common_dir) and folder.is_dir():
                 sync_folder(folder)
+
+
+def _pack_by_git(repo: GitRepository, changes: Sequence[RefChange]) -> None:
+    """Let git pack all refs; to git, a file that goes is a deletion, with the locks of one."""
+    with mapped_os_errors(repo.common_dir):
+        going = [RefChange(change.name, change.old_oid, None) for change in changes]
+        with ref_journal(repo.common_dir, going) as descriptor:
+            repo.pack_refs(pass_fds=(descriptor,))
 
 
 def _load_packed(common_dir: Path, asked_count: int) -> PackedRefs | None:

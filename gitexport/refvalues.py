@@ -94,7 +94,7 @@ def ref_failure(result: GitResult) -> ExportError | IntegrityError:
     if _BAD_OBJECT.search(said):
         return IntegrityError(f"git refused a ref: {said.strip()}")
     locked = _LOCKED_REF.search(said)
-    if locked:
+    if locked and result.exit_code >= 0:  # a git that was killed refused nothing
         return ConflictError(f"ref {locked[1]}: {locked[2] or 'cannot be locked'}", subject=locked[1])
     return command_failed("update-ref", result)
 

@@ -270,9 +270,9 @@ class GitRepository:
         if result.exit_code:
             raise ref_failure(result)
 
-    def pack_refs(self) -> None:
-        """Move all loose refs into ``packed-refs`` (or compact the reftable), synced."""
-        self._run("pack-refs", "--all", "--prune")
+    def pack_refs(self, *, pass_fds: Collection[int] = ()) -> None:
+        """Move all loose refs into ``packed-refs`` (or compact the reftable), synced; descriptors as `update_refs`."""
+        self._run("pack-refs", "--all", "--prune", pass_fds=pass_fds)
 
     def read_object(self, oid: str) -> tuple[str, bytes]:
         """Return kind and content of one object, wholly in memory.

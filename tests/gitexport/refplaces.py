@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 
+from gitexport.packedrefs import HEADER
+
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -71,3 +73,9 @@ def hook(repo, name, script):
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
+
+
+def fill_packed(repo, count, oid):
+    """Put so many tags into ``packed-refs``, as git would have left it."""
+    lines = sorted(f"{oid} refs/tags/filling_{number:060d}\n" for number in range(count))
+    (repo.common_dir / "packed-refs").write_bytes(HEADER + "".join(lines).encode())

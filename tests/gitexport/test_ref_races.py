@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,9 +16,10 @@ import pytest
 from cas.errors import ConflictError, GitCommandFailedError
 from cas.objects import Person, commit_bytes, object_id
 from gitexport.git import GitOptions
+from gitexport.reflocks import JOURNAL_NAME
 from gitexport.refs import RefChange, read_refs, update_refs
 from gitexport.repository import GitRepository
-from tests.gitexport.refplaces import BRANCH, CLEAN, commit, git, leftovers, values
+from tests.gitexport.refplaces import BRANCH, CLEAN, commit, fill_packed, git, leftovers, values
 
 ROOT = Path(__file__).parents[2]
 
@@ -220,4 +222,73 @@ def test_git_killed_by_the_time_limit_leaves_no_lock_that_blocks_the_next_run(re
         os.utime(lock, (1, 1))
     update_refs(repo, moves)
     assert values(repo) == {**dict.fromkeys(names[1:], new), own: oid}
+    assert leftovers(repo) == []
+
+
+def kill_child_git(verb, once):
+    """Kill a git of this process once a moment has come, as the system does when memory runs out."""
+    ended = threading.Event()
+
+    def look():
+        while not ended.wait(0.001):
+            if not once():
+                continue
+            for listed in Path("/proc/self/task").glob("*/children"):
+                for number in listed.read_text().split():
+                    if verb.encode() in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
+                        os.kill(int(number), signal.SIGKILL)
+                        return
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    return ended, thread
+
+
+def age(*paths):
+    for path in paths:
+        os.utime(path, (1, 1))
+
+
+def test_git_that_the_system_kills_in_its_transaction_blocks_no_later_run(repo):
+    oid, new = commit(repo.path, "1"), commit(repo.path, "2")
+    names = [f"refs/heads/w/t{number}" for number in range(9)]
+    repo.update_refs([RefChange(name, None, oid) for name in names])
+    foreign = repo.common_dir / f"{names[-1]}.lock"  # git waits for it, with all others locked
+    foreign.write_text(f"{oid}\n")
+    moves = [*(RefChange(name, oid, new) for name in names), RefChange("refs/worktree/own", None, oid)]
+    ended, thread = kill_child_git("update-ref", (repo.common_dir / f"{names[-2]}.lock").exists)
+    with pytest.raises(GitCommandFailedError) as caught:
+        update_refs(repo, moves)
+    ended.set()
+    thread.join()
+    assert caught.value.kind == "git_killed"
+    assert caught.value.retryable
+    foreign.unlink()
+    age(*repo.common_dir.rglob("*.lock"))
+    update_refs(repo, moves)
+    assert values(repo) == {**dict.fromkeys(names, new), "refs/worktree/own": oid}
+    assert leftovers(repo) == []
+
+
+def test_git_that_the_system_kills_while_it_packs_refs_blocks_no_later_run(repo):
+    oid, new = commit(repo.path, "1"), commit(repo.path, "2")
+    names = [f"refs/heads/w/t{number:02}" for number in range(60)]
+    repo.update_refs([RefChange(name, None, oid) for name in names])
+    fill_packed(repo, 100_000, oid)  # git is at it for some time
+    moves = [RefChange(name, oid, new) for name in names]
+    lock, written = repo.common_dir / "packed-refs.lock", repo.common_dir / "packed-refs.new"
+    ended, thread = kill_child_git("pack-refs", written.exists)
+    with pytest.raises(GitCommandFailedError) as caught:
+        update_refs(repo, moves)
+    ended.set()
+    thread.join()
+    assert caught.value.kind == "git_killed"
+    with pytest.raises(
+        GitCommandFailedError
+    ) as caught:  # it may be another git's lock until it is a minute old
+        update_refs(repo, moves)
+    assert caught.value.kind == "ref_locked"
+    age(lock, written, repo.common_dir / JOURNAL_NAME)
+    update_refs(repo, moves)
+    assert read_refs(repo, names) == dict.fromkeys(names, new)
     assert leftovers(repo) == []

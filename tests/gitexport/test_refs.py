@@ -19,7 +19,18 @@ from gitexport.packedrefs import HEADER, PackedEdit, PackedRefs
 from gitexport.reflocks import JOURNAL_NAME, LOCK_TEXT, TEMPORARY_NAME, packed_refs_lock, ref_journal
 from gitexport.refs import RefChange, read_refs, sweep_ref_leftovers, update_refs
 from gitexport.repository import GitRepository
-from tests.gitexport.refplaces import BRANCH, CLEAN, commit, git, leftovers, loose, packed, tag, values
+from tests.gitexport.refplaces import (
+    BRANCH,
+    CLEAN,
+    commit,
+    fill_packed,
+    git,
+    leftovers,
+    loose,
+    packed,
+    tag,
+    values,
+)
 
 
 @pytest.fixture(params=["sha1", "sha256"])
@@ -30,11 +41,6 @@ def bare(request, tmp_path):
 @pytest.fixture
 def repo(tmp_path):
     return GitRepository.create_bare(tmp_path / "repo.git")
-
-
-def fill_packed(repo, count, oid):
-    lines = sorted(f"{oid} refs/tags/filling_{number:060d}\n" for number in range(count))
-    (repo.common_dir / "packed-refs").write_bytes(HEADER + "".join(lines).encode())
 
 
 def test_new_refs_are_written_as_git_pack_refs_would(bare):
