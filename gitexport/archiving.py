@@ -334,6 +334,7 @@ class _Archiving:
                 url,
                 doomed,
                 timeout_s=timeout_s,
+                ref_count=len(shown),
                 should_stop=self._should_stop,
                 progress=self._progress,
             )

@@ -231,6 +231,55 @@ def test_deletion_only_takes_what_the_store_made(place, remote, pushed_runs):
     assert refs_of(remote)["refs/heads/theirs"] == head
 
 
+@pytest.fixture
+def doomed(place, remote):
+    """Twenty tags at the remote that nobody needs, with the oid they have."""
+    place.commit("t")
+    place.export()
+    oid = place.refs()["refs/tags/corr_c0"]
+    place.git("push", "-q", "origin", *(f"{oid}:refs/tags/n{number:02}" for number in range(20)))
+    return {f"refs/tags/n{number:02}": oid for number in range(20)}
+
+
+def test_deletions_that_take_too_long_together_are_made_in_smaller_steps(place, remote, doomed):
+    hook(remote, "pre-receive", 'if [ "$(wc -l)" -gt 5 ]; then sleep 1234; fi')
+    told = []
+    report = delete_remote_refs(
+        GitRepository.open(place.path),
+        str(remote),
+        doomed,
+        timeout_s=2,
+        progress=lambda *words: told.append(words),
+    )
+    assert (report.deleted_count, report.kept, report.error) == (20, {}, None)
+    assert report.push_count == 2 + 4
+    assert told[-1] == ("delete", 20, 20)
+    assert refs_of(remote) == {}
+
+
+def test_remote_that_hangs_at_every_deletion_is_given_up(place, remote, doomed):
+    hook(remote, "pre-receive", "sleep 1234")
+    report = delete_remote_refs(GitRepository.open(place.path), str(remote), doomed, timeout_s=1)
+    assert (report.deleted_count, report.push_count, report.refuses_all) == (0, 4, False)
+    assert "did not end within 1 s" in report.error
+    assert refs_of(remote) == doomed
+
+
+def test_deletions_whose_answer_is_lost_are_asked_for(place, remote, doomed):
+    hook(remote, "post-receive", "kill -9 $PPID")
+    report = delete_remote_refs(GitRepository.open(place.path), str(remote), doomed, timeout_s=30)
+    assert (report.deleted_count, report.kept, report.error) == (20, {}, None)
+
+
+@pytest.mark.parametrize(("ref_count", "push_count"), [(20, 1), (100_000, 1), (600_000, 3), (10**9, 20)])
+def test_fewer_deletions_go_together_the_more_refs_the_remote_has(
+    place, remote, doomed, ref_count, push_count
+):
+    repository = GitRepository.open(place.path)
+    report = delete_remote_refs(repository, str(remote), doomed, timeout_s=30, ref_count=ref_count)
+    assert (report.deleted_count, report.push_count) == (20, push_count)
+
+
 def test_deletions_beyond_one_push_are_all_made(place, remote, monkeypatch):
     monkeypatch.setattr("gitexport.remotedeletion.DELETES_PER_PUSH", 7)
     repository = GitRepository.open(place.path)
