@@ -16,6 +16,7 @@ from cas.manifest import ImportedManifest
 from cas.outbox import Stage
 from gitexport.archivelist import RolledBranch
 from gitexport.git import run_git
+from gitexport.prompttags import PromptTags
 from gitexport.refs import read_refs
 
 if TYPE_CHECKING:
@@ -179,7 +180,10 @@ class BranchJudge:
         ready: list[RolledBranch] = []
         branches = list(rolled)
         shown = read_refs(self._repository, (name for branch in branches for name, *_ in branch.tags))
-        for branch in branches:
+        tags = ((name, oid) for branch in branches for name, oid, _ in branch.tags)
+        others = PromptTags(self._store, self._repository).others(tags, shown)
+        for found in branches:
+            branch = dataclasses.replace(found, tags=tuple(tag for tag in found.tags if tag[0] not in others))
             moved = _moved_tag(branch, shown)
             if moved is not None:
                 left.append(LeftBranch(branch.short_name, f"has a tag that someone else moved: {moved}"))

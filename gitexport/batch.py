@@ -17,6 +17,7 @@ from cas.outbox import Stage
 from gitexport.archive import Archive
 from gitexport.history import BranchHistory
 from gitexport.plan import Obstacles, Plan, make_plan, ref_names
+from gitexport.prompttags import PromptTags
 from gitexport.refs import read_refs
 from gitexport.writer import Written, write_batch
 
@@ -60,6 +61,7 @@ class BatchWriter:
         self._hooks = hooks
         self._history = BranchHistory(store, repository)
         self._archive = Archive(store, repository)
+        self._prompts = PromptTags(store, repository)
         self._pretended: dict[str, str] = {}  # refs that a dry run would have moved
         # Only the holder of the lease parks entries, so what is parked is read once and kept up to date.
         self._standing: dict[str, tuple[int, str]] | None = None
@@ -109,6 +111,7 @@ class BatchWriter:
 
     def _plan(self, entries: Sequence[Entry], refused: Mapping[int, str]) -> Plan:
         refs = read_refs(self._repository, ref_names(entries)) | self._pretended
+        entries = self._without_prompts(entries, refs)
         # Rolled-up refs count as standing where they stood.
         archived = self._archive.lacking(_not_following(entries, refs), refs)
         if self._archive.trouble is not None:
@@ -134,6 +137,23 @@ class BatchWriter:
         for branch in sorted(plan.branch_moves.keys() & trees.keys()):
             self._summary.warn(_checked_out(branch, trees[branch]))
         return plan
+
+    def _without_prompts(self, entries: Sequence[Entry], refs: Mapping[str, str]) -> list[Entry]:
+        """Return the entries without the prompt tags that another store has made before, and tell of those."""
+        found = self._prompts.leave(entries, refs)
+        left = [
+            (new.label, name.removeprefix("refs/tags/"))
+            for old, new in zip(entries, found, strict=True)
+            for name, _ in old.tags
+            if new is not old and name not in dict(new.tags)
+        ]
+        if left:
+            label, tag = left[0]
+            more = f"; so do {len(left) - 1:,} more with tags of theirs" if len(left) > 1 else ""
+            self._summary.warn(
+                f"tag {tag} is another store's, which used the prompt first, and stays: {label} goes without it{more}"
+            )
+        return found
 
     def _parked_branches(self) -> dict[str, tuple[int, str]]:
         """Return the branches on which an entry is parked: the first one's sequence and reason."""

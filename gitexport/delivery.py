@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import re
 import time
 from typing import TYPE_CHECKING, Final
 
-from cas import catalog, outbox, purge, records
+from cas import catalog, names, outbox, purge, records
 from cas.errors import GitCommandFailedError, IntegrityError
 from cas.outbox import Stage
 from gitexport.archive import Archive
 from gitexport.heldfile import mapped_os_errors
 from gitexport.history import BranchHistory
+from gitexport.prompttags import PromptTags, is_prompt_tag
 from gitexport.push import PushState, RefGroup, push
 from gitexport.refs import read_refs
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from gitexport.summary import ExportSummary
 
 _MAX_REASON_CHARS: Final = 500
+_OTHERS_PROMPT: Final = re.compile(rf"the remote has another tag ({names.PROMPT_PREFIX}\S+)")
 # Settled groups are recorded as they come, but not with a flush for each.
 _RECEIPTS_PER_TRANSACTION: Final = 200
 # Entries read at a time: they are about 1 KB each in memory, and a push takes seconds for so many.
@@ -86,6 +89,7 @@ def deliver(
     """
     purge.hold_followers(store.environment, store.now_us())
     archive = Archive(store, repository)
+    prompts = PromptTags(store, repository)
     if recheck:
         _queue_lost(store, repository, remote, archive, summary)
     with store.environment.read() as transaction:
@@ -94,6 +98,7 @@ def deliver(
     after = settled = 0
     while not should_stop():
         waiting, damaged, after = _waiting(store, after, selection)
+        _leave_prompts(repository, prompts, waiting)
         _replace_archived(repository, archive, waiting)
         store.environment.release_pages()
         _park(store, summary, damaged)
@@ -147,6 +152,14 @@ def _waiting(
             branch.newest, commit = _newest_exported(transaction, name)
             branch.refs[f"refs/heads/{name}"] = commit.hex()
     return waiting, damaged, after
+
+
+def _leave_prompts(repository: GitRepository, prompts: PromptTags, waiting: Mapping[str, _Branch]) -> None:
+    """Leave out the prompt tags that another store has made before, and that the runs went into git without."""
+    tags = [tag for branch in waiting.values() for tag in branch.refs.items() if is_prompt_tag(tag[0])]
+    others = prompts.others(tags, read_refs(repository, (name for name, _ in tags)))
+    for branch in waiting.values() if others else ():
+        branch.refs = {name: oid for name, oid in branch.refs.items() if name not in others}
 
 
 def _replace_archived(repository: GitRepository, archive: Archive, waiting: Mapping[str, _Branch]) -> None:
@@ -234,6 +247,17 @@ def _is_lost(
     return head is None or sequence > head[0]
 
 
+def _with_way_out(reason: str) -> str:
+    """Return a refusal with what to do about a prompt tag that the remote has already."""
+    tag = _OTHERS_PROMPT.search(reason)
+    if tag is None:
+        return reason
+    return (
+        f"{reason}; if another store made it, `git fetch --force REMOTE tag {tag[1]}` takes it over here, and "
+        "`cas export --retry-parked` pushes the run without its own"
+    )
+
+
 class _Recorder:
     """Writes outcomes to the store as they come; owned by the thread that pushes."""
 
@@ -258,7 +282,7 @@ class _Recorder:
         """Take the outcome of one group; one that was not tried stays as it was, and counts as no failure."""
         if not outcome.tried:
             return
-        self._outcomes.append((group.key, outcome))
+        self._outcomes.append((group.key, dataclasses.replace(outcome, reason=_with_way_out(outcome.reason))))
         self.settled_count += len(self._waiting[group.key].sequences)
         if len(self._outcomes) >= _RECEIPTS_PER_TRANSACTION:
             self.flush()

@@ -309,8 +309,8 @@ class _Pushing(Generic[K]):
         named = False
         why: dict[K, str] = {}
         for group in groups:
-            answers = [answer.refs.get(name, _LOST) for name, _ in group.refs]
-            reasons = [ref.reason for ref in answers if not ref.accepted]
+            answers = [(name, answer.refs.get(name, _LOST)) for name, _ in group.refs]
+            reasons = [_named(name, ref.reason) for name, ref in answers if not ref.accepted]
             own = [text for text in reasons if not is_collateral(text)]
             if not reasons:
                 self._settle([group], PushState.PUSHED)
@@ -429,6 +429,13 @@ class _Pushing(Generic[K]):
 def _halves(groups: list[RefGroup[K]]) -> list[list[RefGroup[K]]]:
     middle = (len(groups) + 1) // 2
     return [half for half in (groups[:middle], groups[middle:]) if half]
+
+
+def _named(name: str, reason: str) -> str:
+    """Return why a ref was refused; of a tag that the remote has already, also which."""
+    if name.startswith("refs/tags/") and "already exists" in reason:
+        return f"{reason}: the remote has another tag {name.removeprefix('refs/tags/')}"
+    return reason
 
 
 def _explained(reason: str, text: str) -> str:

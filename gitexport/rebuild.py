@@ -16,6 +16,7 @@ from gitexport.archive import Archive, without_archived_tags
 from gitexport.entries import load_entry
 from gitexport.history import BranchHistory
 from gitexport.plan import Obstacles, make_plan, ref_names
+from gitexport.prompttags import PromptTags
 from gitexport.refs import read_refs
 from gitexport.writer import write_missing
 
@@ -44,6 +45,7 @@ def note_loss(store: ArtifactStore, repository: GitRepository, summary: ExportSu
     refs = read_refs(repository, ref_names([entry]))
     refs |= Archive(store, repository).lacking([entry], refs)
     tip = refs.get(entry.branch)
+    (entry,) = PromptTags(store, repository).leave([entry], refs)
     stands = tip is not None and BranchHistory(store, repository).holds(entry, tip)
     if not stands or any(refs.get(name) != oid for name, oid in entry.tags):
         summary.warn(
@@ -90,6 +92,7 @@ def _compared(
     """Yield, batch by batch, the entries whose refs stand and the sequences of those whose do not."""
     history = BranchHistory(store, repository)
     archive = Archive(store, repository)
+    prompts = PromptTags(store, repository)
     with store.environment.read() as transaction:
         total = sum(1 for _ in outbox.iter_receipts(transaction))
     after = done = 0
@@ -99,6 +102,7 @@ def _compared(
             return
         after = sequences[-1]
         refs = read_refs(repository, ref_names(entries))
+        entries = prompts.leave(entries, refs)
         archived = archive.lacking(entries, refs)
         plan = make_plan(entries, refs | archived, Obstacles(), history)
         standing = {entry.sequence for entry in plan.present}

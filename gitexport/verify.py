@@ -22,6 +22,7 @@ from gitexport.archivelist import LIST_NAME, parse_list
 from gitexport.entries import load_entry
 from gitexport.history import BranchHistory
 from gitexport.options import git_options
+from gitexport.prompttags import PromptTags, is_prompt_tag
 from gitexport.refs import read_refs
 from gitexport.repository import GitRepository
 
@@ -126,7 +127,9 @@ def verify_export(
         picks=lambda: sample >= 1 or chosen.random() < sample,
         is_late=lambda: deadline_s is not None and time.monotonic() > deadline_s,
     )
-    for batch in batches:
+    prompts = PromptTags(store, git)
+    for found in batches:
+        batch = _without_prompts(git, prompts, found)
         archived = _compare_refs(git, history, archive, batch.entries, report)
         if shown is not None:
             rolled_up = {} if remote_at is None else archive.lacking(batch.pushed, shown, remote_at)
@@ -171,6 +174,14 @@ def _batches(
             return
         start = sequences[-1] + 1
         yield dataclasses.replace(batch, seen_count=len(sequences))
+
+
+def _without_prompts(git: GitRepository, prompts: PromptTags, batch: _Batch) -> _Batch:
+    """Return a batch without the prompt tags that another store has made before, and that its runs went without."""
+    names = (name for entry in batch.entries for name, _ in entry.tags if is_prompt_tag(name))
+    entries = {entry.sequence: entry for entry in prompts.leave(batch.entries, read_refs(git, names))}
+    pushed = [entries[entry.sequence] for entry in batch.pushed]
+    return dataclasses.replace(batch, entries=list(entries.values()), pushed=pushed)
 
 
 def _compare_archive(git: GitRepository, archive: Archive, report: ExportReport) -> None:
