@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from cas.manifest import Manifest, ManifestRow
     from cas.objects import Signer
 
+# How the message of a run's commit and of its tags begins.
+RUN_SUBJECT: Final = "Add artifacts for "
 _ROOT_FOLDER, _CODES_FOLDER = names.ARTIFACT_ROOT.split("/")
 _SHORT_OID_CHARS: Final = 12
 # Control characters, line and paragraph separators, invisible and direction-changing marks, and blanks at either end.
@@ -282,7 +284,7 @@ def _rollback_message(manifest: RollbackManifest) -> str:
 
 def _subject(manifest: Manifest) -> str:
     if isinstance(manifest, RunManifest):
-        return f"Add artifacts for {_line(manifest.workflow_id)}/{_line(manifest.task_id)}"
+        return f"{RUN_SUBJECT}{_line(manifest.workflow_id)}/{_line(manifest.task_id)}"
     return f"Revert artifacts to {manifest.tag}"
 
 

@@ -1,8 +1,9 @@
 """Prompt tags of other stores: such a tag names the first commit made from a prompt, whichever store made it.
 
 Invariant: nothing is overwritten. A run whose prompt tag another store has made before goes into git without it, and is
-found by query, like later runs of one store. Only an annotated tag by that very name, on a commit that this store does
-not know, counts as another store's; whatever else stands in the place of a tag was put there by somebody, and is told.
+found by query, like later runs of one store. Only an annotated tag by that very name and with the message that stores
+write, on a commit that this store does not know, counts as another store's; whatever else stands in the place of a tag
+was put there by somebody, and is told.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Final
 
-from cas import names, records
+from cas import gitform, names, records
 from cas.errors import GitCommandFailedError
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 _PROMPT_TAGS: Final = f"refs/tags/{names.PROMPT_PREFIX}"
 _MOST_BYTES: Final = 64 * 1024  # of a tag object; ours have some hundred
-_HEADER: Final = re.compile(rb"object ([0-9a-f]{40,64})\ntype commit\ntag ([^\n]+)\n")
+_FORM: Final = re.compile(
+    rb"object ([0-9a-f]{40,64})\ntype commit\ntag ([^\n]+)\ntagger [^\n]+\n\n%s[^\n]+\n"
+    % gitform.RUN_SUBJECT.encode()
+)
 
 
 def is_prompt_tag(name: str) -> bool:
@@ -66,11 +70,11 @@ class PromptTags:
         return found
 
     def _fits(self, name: str, tag: bytes) -> bool:
-        header = _HEADER.match(tag)
-        if header is None or header[2].decode("utf-8", "replace") != name.removeprefix("refs/tags/"):
+        form = _FORM.fullmatch(tag)
+        if form is None or form[2].decode("utf-8", "replace") != name.removeprefix("refs/tags/"):
             return False
         with self._store.environment.read() as transaction:
-            return records.find_commit(transaction, bytes.fromhex(header[1].decode())) is None
+            return records.find_commit(transaction, bytes.fromhex(form[1].decode())) is None
 
     def leave(self, entries: Sequence[Entry], refs: Mapping[str, str]) -> list[Entry]:
         """Return the entries without those prompt tags that are another store's.

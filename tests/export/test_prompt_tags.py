@@ -91,7 +91,9 @@ def test_parked_run_of_such_a_prompt_goes_when_it_is_tried_again(place, other, f
     assert other.state(second)["export_state"] == "exported"
 
 
-@pytest.mark.parametrize("made", ["lightweight", "on a commit of this store", "of another name", "on a blob"])
+@pytest.mark.parametrize(
+    "made", ["lightweight", "by a person", "on a commit of this store", "of another name", "on a blob"]
+)
 def test_prompt_tag_that_no_store_made_first_is_in_the_way(place, other, made):
     own = other.commit("t0", "own", workflow="second")
     assert other.export().state == "done"
@@ -102,7 +104,8 @@ def test_prompt_tag_that_no_store_made_first_is_in_the_way(place, other, made):
     oid = target.get(made) or place.git("commit-tree", "-m", "a person's", place.git("mktree"))
     kind = "blob" if made == "on a blob" else "commit"
     name = "elsewhere" if made == "of another name" else "prompt_p1"
-    text = f"object {oid}\ntype {kind}\ntag {name}\ntagger a <a@example.com> 1 +0000\n\nm\n"
+    message = "a person's" if made == "by a person" else "Add artifacts for w/t"
+    text = f"object {oid}\ntype {kind}\ntag {name}\ntagger a <a@example.com> 1 +0000\n\n{message}\n"
     place.git("update-ref", TAG, oid if made == "lightweight" else place.git("mktag", stdin=text))
     before = place.refs()
     other.commit("t1", "b", prompt="p1", workflow="second")
