@@ -6,6 +6,7 @@ file, no environment and no home folder (the command line does that) and knows n
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import re
@@ -30,9 +31,11 @@ DEFAULT_MAP_SIZE_BYTES: Final = (
 )  # 1 TiB of address space, which costs nothing until used
 
 MAX_NUMBER: Final = 2**62  # what the database and the system's calls take, and more than any machine has
+MAX_PUSH_TIMEOUT_S: Final = 2_000_000  # 23 days; the system waits for a process 2**31 milliseconds at most
 MAX_PREFIX_CHARS: Final = (
     42  # with two IDs of 100 bytes and two slashes that makes the 244 bytes hosts accept
 )
+_PATHS: Final = ("repo_path", "store_path", "git_signing_key", "secret_baseline", "on_exported_secret")
 _REF_PREFIX: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _PERSON_FORBIDDEN: Final = re.compile(r"[<>\x00-\x1f\x7f]")
 _REMOTE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
@@ -87,7 +90,7 @@ class ArtifactStoreConfig:
         ConfigError: A value is unusable; ``subject`` names the field.
     """
 
-    repo_path: Path = dataclasses.field(default_factory=Path.cwd)
+    repo_path: Path = dataclasses.field(default_factory=lambda: _present_folder("repo_path"))
     remote_name: str = "origin"
     branch_prefix: str = "ai/generated"
     commit_author_name: str = "algo-agent-bot"
@@ -127,6 +130,7 @@ class ArtifactStoreConfig:
         _coerce_paths(self)
         _check_person(self)
         _check_refs(self)
+        _check_programs(self)
         _check_choices(self)
         _check_numbers(self)
         _check_lists(self)
@@ -137,8 +141,15 @@ class ArtifactStoreConfig:
 
     @property
     def store_dir(self) -> Path:
-        """Absolute folder of the store."""
-        return (self.store_path or self.repo_path / ".cas").absolute()
+        """Absolute folder of the store.
+
+        Raises:
+            ConfigError: The path is relative, and the current folder was removed.
+        """
+        directory = self.store_path or self.repo_path / ".cas"
+        if directory.is_absolute():
+            return directory
+        return _present_folder("repo_path" if self.store_path is None else "store_path") / directory
 
     def replace(self, **changes: object) -> ArtifactStoreConfig:
         """Return a copy with some fields changed, checked like a new one.
@@ -147,6 +158,15 @@ class ArtifactStoreConfig:
             ConfigError: A value is unusable; ``subject`` names the field.
         """
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # checked at run time
+
+
+def _present_folder(field: str) -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise _fail(
+            field, "the current folder was removed", "Go to one that exists, or name an absolute path."
+        ) from error
 
 
 def _set(config: ArtifactStoreConfig, field: str, value: object) -> None:
@@ -166,7 +186,7 @@ def _coerce_texts(config: ArtifactStoreConfig) -> None:
 
 
 def _coerce_paths(config: ArtifactStoreConfig) -> None:
-    for field in ("repo_path", "store_path", "git_signing_key", "secret_baseline", "on_exported_secret"):
+    for field in _PATHS:
         value: object = getattr(config, field)
         if isinstance(value, str) and value:
             _set(config, field, Path(value))
@@ -205,13 +225,23 @@ def _check_refs(config: ArtifactStoreConfig) -> None:
     for part in prefix.split("/"):
         if ".." in part or part.endswith((".", ".lock")):
             raise _fail("branch_prefix", f"git refuses {part!r} in a branch name")
-    for field in ("on_exported_url", "on_exported_command"):
-        text: object = getattr(config, field)
-        if text is not None and (not isinstance(text, str) or not text.strip()):
-            raise _fail(field, "must be text")
     remote: object = config.remote_name
     if not isinstance(remote, str) or not _REMOTE_NAME.fullmatch(remote) or ".." in remote:
         raise _fail("remote_name", "must be a plain remote name, such as 'origin'")
+
+
+def _check_programs(config: ArtifactStoreConfig) -> None:
+    """Refuse what no program, variable or address can be; what they mean is for git and the hooks to say."""
+    for field in ("git_ssh_command", "git_credential_helper", "on_exported_url", "on_exported_command"):
+        text: object = getattr(config, field)
+        if text is None:
+            continue
+        if not isinstance(text, str) or not text.strip():
+            raise _fail(field, "must be text")
+        if "\0" in text:
+            raise _fail(field, "holds a NUL character")
+        if not is_path_text(text):
+            raise _fail(field, "holds text that no program can be given (lone surrogate)")
 
 
 def _check_choices(config: ArtifactStoreConfig) -> None:
@@ -253,6 +283,8 @@ def _check_numbers(config: ArtifactStoreConfig) -> None:
     timeout: object = config.push_timeout
     if not _is_number(timeout) or not 0 < timeout < float("inf"):
         raise _fail("push_timeout", "must be a positive number of seconds")
+    if timeout > MAX_PUSH_TIMEOUT_S:
+        raise _fail("push_timeout", f"may be {MAX_PUSH_TIMEOUT_S} at most")
     timeout = config.open_timeout
     if not _is_number(timeout) or not 0 <= timeout < float("inf"):
         raise _fail("open_timeout", "must be a number of seconds")
@@ -275,6 +307,20 @@ def _check_lists(config: ArtifactStoreConfig) -> None:
                 raise _fail(field, "must be a list of non-empty texts, valid as Unicode")
             items.append(exact_text(item))
         _set(config, field, tuple(items))
+
+
+def anchored(config: ArtifactStoreConfig) -> ArtifactStoreConfig:
+    """Return a configuration whose relative paths count from the current folder, also after that has changed.
+
+    Raises:
+        ConfigError: A path is relative, and the current folder was removed.
+    """
+    fixed = copy.copy(config)
+    for field in _PATHS:
+        path: Path | None = getattr(config, field)
+        if path is not None and not path.is_absolute():
+            _set(fixed, field, _present_folder(field) / path)
+    return fixed
 
 
 def is_path_text(text: str) -> bool:

@@ -30,17 +30,19 @@ _HINT: Final = "Choose a new folder."
 
 
 def folder_path(directory: object) -> Path:
-    """Return the folder that a caller names.
+    """Return the folder that a caller names, as an absolute path.
 
     Raises:
-        InvalidFileError: It is no path, is empty, or holds what no path may.
+        InvalidFileError: It is no path, is empty, holds what no path may, or counts from a folder that was removed.
     """
     if not isinstance(directory, str | os.PathLike):
         raise InvalidFileError(f"a folder must be a path, not {type(directory).__name__}")
     text = os.fspath(cast("str | os.PathLike[str]", directory))
     if not isinstance(text, str) or not text or "\0" in text or not is_path_text(text):
         raise InvalidFileError(f"{text!a} is not the path of a folder", subject=ascii(text))
-    return Path(text)
+    path = Path(text)
+    with folder_errors(path):
+        return path.absolute()
 
 
 @contextlib.contextmanager
@@ -82,7 +84,9 @@ def check_replaceable(directory: Path, store: Path, repository: Path) -> None:
         InvalidFileError: It is or holds the store, a git repository or the current folder.
     """
     place = _real(directory)
-    kept = {"the store": store, "the current folder": Path.cwd()}
+    kept = {"the store": store}
+    with contextlib.suppress(FileNotFoundError):  # it was removed, so that nothing of it can be lost
+        kept["the current folder"] = Path.cwd()
     if _is_repository(repository):
         kept["the git repository"] = repository
     found = [what for what, path in kept.items() if _real(path).is_relative_to(place)]

@@ -24,7 +24,7 @@ from cas import (
     rescan,
 )
 from cas.artifactwriter import ArtifactWriter
-from cas.config import ArtifactStoreConfig
+from cas.config import ArtifactStoreConfig, anchored
 from cas.errors import (
     ArtifactStoreError,
     ConfigError,
@@ -83,7 +83,7 @@ class ArtifactStore(BranchReverter):
     ) -> None:
         if config is not None and not isinstance(config, ArtifactStoreConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError(f"config must be an ArtifactStoreConfig, not {type(config).__name__}")
-        self.config = ArtifactStoreConfig() if config is None else config
+        self.config = anchored(ArtifactStoreConfig() if config is None else config)
         self._clock = clock
         self._git_reader = git_reader
         self._closed = False

@@ -71,13 +71,13 @@ def _shown(session: Session, text: str, instead: str) -> str:
 
 def _scanner(session: Session) -> SecretScanner | None:
     """Return the scanner of the settings, of the built-in rules where these cannot be read; None when it is off."""
-    from cas import ArtifactStoreConfig, ArtifactStoreError
+    from cas import ArtifactStoreError, SecretScanner
     from cas.intake import build_scanner
 
     try:
         return build_scanner(session.settings.config)
     except (ArtifactStoreError, OSError):  # they may be what the error is about
-        return build_scanner(ArtifactStoreConfig())
+        return SecretScanner()
 
 
 def _say(session: Session, code: int, kind: str, message: str, hint: str | None) -> int:

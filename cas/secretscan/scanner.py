@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import importlib.util
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -29,7 +29,6 @@ from cas.secretscan.waivers import Baseline, read_baseline
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from pathlib import Path
 
 # One pass over this much at a time: small beside memory, large beside the overlap.
 BLOCK_BYTES: Final = 4 * 1024 * 1024
@@ -93,7 +92,7 @@ class SecretScanner:
         path_rules: Mapping[str, Collection[str]] | None = None,
         baseline: Baseline | Path | None = None,
     ) -> None:
-        settings = config or ArtifactStoreConfig()
+        settings = config or ArtifactStoreConfig(repo_path=Path("/"))  # no folder matters here
         self._patterns = tuple(settings.secret_patterns or ())
         self._user_patterns = compile_patterns(self._patterns)
         self._matcher = Matcher(self._user_patterns)

@@ -27,6 +27,20 @@ def test_stream_that_is_closed_changes_no_exit_code_and_no_store(store, commit, 
     assert store.ok("verify", "--full").code == 0
 
 
+def test_current_folder_that_was_removed_is_told_and_not_needed_for_what_lies_elsewhere(
+    cas, tmp_path, monkeypatch
+):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for words in (["list"], ["init"], ["scan", str(tmp_path)], ["--repo", str(tmp_path), "list"]):
+        ended = cas(*words)
+        assert ended.code == 3, words
+        assert ended.err == "error: the present folder was removed\nhint: Go to one that exists: cd /\n"
+    assert cas("help").code == 0
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
 def test_output_that_cannot_be_written_is_told_and_talk_that_cannot_is_dropped(store, commit, place):
     commit()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+from pathlib import Path
 
 import pytest
 
-from cas import IntegrityError, NotFoundError, blobs
+from cas import ArtifactStore, IntegrityError, NotFoundError, blobs
 from cas.digest import digest_bytes
 from cas.lmdbenv import Table
+from gitexport import Exporter
 from gitexport.verify import verify_export
 from tests.export.places import assert_sound, run_git
 from tests.gc.keeping import collect, flip_byte
@@ -63,6 +65,26 @@ def export(place):
 def push(place):
     summary = place.export(push=True)
     assert summary.state == "done"
+
+
+def test_store_of_a_relative_path_keeps_to_its_repository_when_the_current_folder_changes(
+    place, people, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(place.path.parent)
+    place.store.close()
+    config = place.store.config.replace(
+        repo_path=Path(place.path.name), store_path=place.store.config.store_dir
+    )
+    with ArtifactStore(config) as store:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        monkeypatch.chdir(elsewhere)
+        store.commit_artifacts("wf", "t1", {"a.py": b"1\n"}, correlation_id="a")
+        step = store.revert_to_tag("corr_a", "main")
+        assert store.history("main")[0]["parent"] == people
+        assert Exporter(store).run(push=False).state == "done"
+        assert place.git("rev-parse", "main") == step["commit_sha"]
+        assert list(elsewhere.iterdir()) == []
 
 
 @pytest.mark.parametrize("state", [nothing, export, push])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cas import ArtifactStoreConfig, ConfigError
+from cas import ArtifactStoreConfig, ConfigError, SecretScanner
 
 PATHS = ("repo_path", "store_path", "git_signing_key", "secret_baseline", "on_exported_secret")
 PERSON = ("commit_author_name", "commit_author_email")
@@ -16,6 +16,7 @@ NUMBERS = (
     "max_file_bytes", "max_files", "max_metadata_bytes", "map_size_bytes", "push_refs", "push_bytes",
     "metrics_keep_days",
 )  # fmt: skip
+PROGRAMS = ("git_ssh_command", "git_credential_helper", "on_exported_url", "on_exported_command")
 LISTS = ("secret_patterns", "secret_ignore", "indexed_metrics")
 PERSON_CHARACTERS = "holds a character that git refuses in an identity (<, >, control, outer blanks)"
 
@@ -66,6 +67,25 @@ def test_store_lies_below_the_repository_unless_told_otherwise(monkeypatch, tmp_
     assert ArtifactStoreConfig(repo_path="r", store_path="/s").store_dir == Path("/s")
 
 
+def test_current_folder_that_was_removed_is_told_where_it_is_needed_only(monkeypatch, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigError, match="the current folder was removed") as caught:
+        ArtifactStoreConfig()
+    assert caught.value.subject == "repo_path"
+    for config, field in (
+        (ArtifactStoreConfig(repo_path="r"), "repo_path"),
+        (ArtifactStoreConfig(repo_path="/r", store_path="s"), "store_path"),
+    ):
+        with pytest.raises(ConfigError, match="the current folder was removed") as caught:
+            _ = config.store_dir
+        assert caught.value.subject == field
+    assert ArtifactStoreConfig(repo_path="/r").store_dir == Path("/r/.cas")
+    assert SecretScanner().scan(b"fine", "a.txt") == []
+
+
 @pytest.mark.parametrize("field", PERSON)
 def test_person_is_what_git_takes_as_an_identity(field):
     for value in ("Ann", "Ann O'Neil, Dr.", "\u00c4nne", "a@b"):
@@ -109,6 +129,16 @@ def test_remote_is_a_plain_name():
         assert refusal(remote_name=name) == "must be a plain remote name, such as 'origin'"
 
 
+@pytest.mark.parametrize("field", PROGRAMS)
+def test_program_or_address_is_text_that_a_process_can_be_given(field):
+    for value in ("ssh -i 'a b'", "store", "\u00fc", "a\nb", None):
+        assert taken(**{field: value}) == value
+    for value in ("", "  ", 5, b"ssh", [], ["ssh"], Path("ssh"), True):
+        assert refusal(**{field: value}) == "must be text"
+    assert refusal(**{field: "a\0b"}) == "holds a NUL character"
+    assert refusal(**{field: "a\ud800"}) == "holds text that no program can be given (lone surrogate)"
+
+
 @pytest.mark.parametrize(
     ("field", "choices"),
     [
@@ -142,6 +172,9 @@ def test_number_is_whole_and_positive(field):
 def test_timeouts_are_finite_seconds_and_only_opening_may_wait_for_none():
     assert taken(push_timeout=0.5) == 0.5
     assert taken(push_timeout=1) == 1
+    assert taken(push_timeout=2_000_000) == 2_000_000
+    for value in (2_000_000.5, 10**9, 2**80):
+        assert refusal(push_timeout=value) == "may be 2000000 at most"
     for value in (0, -1, float("inf"), float("nan"), True, "5", None):
         assert refusal(push_timeout=value) == "must be a positive number of seconds"
     assert taken(open_timeout=0) == 0

@@ -544,6 +544,20 @@ def test_checkout_of_a_damaged_run_leaves_the_folder_as_it_was(store, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".cas", "out"]
 
 
+def test_checkout_over_a_folder_goes_on_where_the_current_folder_was_removed(store, tmp_path, monkeypatch):
+    commit(store)
+    out, gone = tmp_path / "out", tmp_path / "gone"
+    out.mkdir()
+    (out / "mine").write_text("mine")
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    store.checkout("latest", out, overwrite=True)
+    assert not (out / "mine").exists()
+    with pytest.raises(InvalidFileError):
+        store.checkout("latest", "relative")
+
+
 def test_read_of_an_unknown_file_names_those_there(store):
     commit(store)
     with pytest.raises(NotFoundError) as caught:
