@@ -65,7 +65,7 @@ class ArtifactStoreConfig:
         open_timeout: Seconds to wait, when the store is opened, for a process that is compacting it.
         durability: ``full``, ``group`` or ``relaxed``; see docs/reliability.md for what each may lose.
         raise_errors: False makes ``commit_artifacts`` and ``revert_to_tag`` return a result with ``success`` False
-            instead of raising an error, SecretDetectedError excepted; all other calls raise.
+            and the fields of the error instead of raising it, SecretDetectedError excepted; all other calls raise.
         git_signing_key: Private key file in OpenSSH format; commits are signed with it, None signs nothing.
         git_ssh_command: Shell command for ssh remotes; None means a plain ``ssh`` that never prompts. The user's git
             configuration is not read, so a special key is named here.

@@ -310,17 +310,10 @@ def _plain(value: object, path: str, depth: int) -> object:
         return value
     if isinstance(value, str):
         return _text(value, path)
-    if isinstance(value, numbers.Integral):
-        return _whole(int(value), path)
+    if _is_numpy_bool(value):
+        return bool(value)
     if isinstance(value, numbers.Real):
-        number = _double(value, path)
-        if not math.isfinite(number):
-            raise InvalidMetadataError(
-                f"metadata value at {path or 'the top'!r} is {number}, which JSON cannot hold",
-                subject=path or None,
-                hint="Use None for a metric that has no value.",
-            )
-        return number
+        return _number(value, path)
     if depth >= MAX_METADATA_DEPTH:
         raise InvalidMetadataError(
             f"metadata is nested deeper than {MAX_METADATA_DEPTH} levels", subject=path or None
@@ -334,6 +327,25 @@ def _plain(value: object, path: str, depth: int) -> object:
         f"metadata value at {path or 'the top'!r} is a {type(value).__name__}, which JSON cannot hold",
         subject=path or None,
     )
+
+
+def _number(value: numbers.Real, path: str) -> int | float:
+    if isinstance(value, numbers.Integral):
+        return _whole(int(value), path)
+    number = _double(value, path)
+    if not math.isfinite(number):
+        raise InvalidMetadataError(
+            f"metadata value at {path or 'the top'!r} is {number}, which JSON cannot hold",
+            subject=path or None,
+            hint="Use None for a metric that has no value.",
+        )
+    return number
+
+
+def _is_numpy_bool(value: object) -> bool:
+    """Tell a comparison's result in numpy, which unlike numpy's numbers has no abstract class of Python's."""
+    kind = type(value)
+    return kind.__module__ == "numpy" and kind.__name__ in {"bool", "bool_"}
 
 
 def _whole(number: int, path: str) -> int:

@@ -14,6 +14,7 @@ from cas.manifest import FIRST_CLASS_KEYS, RunManifest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cas.errors import ArtifactStoreError
     from cas.lmdbenv import ReadTransaction
     from cas.manifest import Manifest, ManifestRow, RollbackManifest
     from cas.outbox import ExportState
@@ -92,21 +93,22 @@ def _result(run: RunManifest, row: ManifestRow, state: ExportState) -> Record:
     }
 
 
-def failed_commit(message: str, correlation_id: object) -> Record:
-    """Return the graceful form of a refused commit."""
-    return {
+def failed_commit(error: ArtifactStoreError, correlation_id: object) -> Record:
+    """Return the graceful form of a refused commit, with the fields of the error."""
+    result: Record = {
         "success": False,
         "branch": None,
         "commit_sha": None,
         "tags": [],
         "pushed": False,
-        "error": message,
+        "error": error.message,
         "files": [],
         "correlation_id": correlation_id if isinstance(correlation_id, str) else None,
         "revision": None,
         "manifest_id": None,
         "export_state": None,
     }
+    return result | error.as_dict()
 
 
 def run_record(transaction: ReadTransaction, sequence: int) -> Record:

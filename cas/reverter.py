@@ -84,13 +84,13 @@ class BranchReverter(StoreKeeper):
         except ArtifactStoreError as error:
             if self.config.raise_errors or refusal(self.secret_scanner, error) is not None:
                 raise
-            return {
+            refused: Record = {
                 "success": False,
                 "commit_sha": None,
                 "reverted_to": None,
                 "branch": shown(self.secret_scanner, target_branch),
-                "error": error.message,
             }
+            return refused | error.as_dict()
 
     def _revert(
         self,

@@ -199,7 +199,7 @@ class ArtifactStore(BranchReverter):
         except ArtifactStoreError as error:
             if self.config.raise_errors or refusal(self._scanner, error) is not None:
                 raise
-            return records.failed_commit(error.message, shown(self._scanner, correlation_id))
+            return records.failed_commit(error, shown(self._scanner, correlation_id))
 
     def _commit(
         self,
@@ -271,7 +271,7 @@ class ArtifactStore(BranchReverter):
             cast("Mapping[str, object]", arguments) if isinstance(arguments, Mapping) else {}
         )
         correlation_id = given.get("correlation_id")
-        return records.failed_commit(told.message, shown(self._scanner, correlation_id)) | told.as_dict()
+        return records.failed_commit(told, shown(self._scanner, correlation_id))
 
     @silent
     def open_run(

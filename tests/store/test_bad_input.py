@@ -341,7 +341,12 @@ def test_commit_failing_without_raise_errors_tells_why_and_changes_nothing(tmp_p
         assert (result["success"], result["commit_sha"], result["tags"]) == (False, None, [])
         assert "missing.txt" in result["error"]
         assert result["correlation_id"] == "corr_1"
-        assert set(result) <= set(commit(store))
+        assert set(result) <= {*commit(store), "kind", "hint", "subject", "retryable"}
+        assert (result["kind"], result["subject"], result["retryable"]) == (
+            "invalid_file",
+            "missing.txt",
+            False,
+        )
         assert store.revert_to_tag("corr_none")["success"] is False
         assert store.revert_to_tag("corr_1", "..")["error"]
         assert before != dump(store)

@@ -88,6 +88,8 @@ def test_metadata_of_other_libraries_is_taken_by_value(store):
     metadata = {
         "total": np.int64(3),
         "pnl": np.float64(2.5),
+        "won": np.float64(2.5) > 0,
+        "test_metrics": {"lost": np.bool_(False)},
         "kind": Kind.LONG,
         "pair": (1, 2),
         Kind.LONG: True,
@@ -95,8 +97,18 @@ def test_metadata_of_other_libraries_is_taken_by_value(store):
     commit(store, metadata=metadata)
     record = store.get_artifact_by_correlation_id("1")
     assert same(
-        record["metadata"], {"total": 3, "pnl": 2.5, "kind": "long-only", "pair": [1, 2], "long-only": True}
+        record["metadata"],
+        {
+            "total": 3,
+            "pnl": 2.5,
+            "won": True,
+            "test_metrics": {"lost": False},
+            "kind": "long-only",
+            "pair": [1, 2],
+            "long-only": True,
+        },
     )
+    assert len(store.list_artifacts(where="won = true and lost = false")) == 1
 
 
 @pytest.mark.parametrize("text", [Kind.LONG, np.str_("long-only")], ids=["enumeration", "numpy"])

@@ -4,7 +4,7 @@ import pytest
 
 from cas import catalog, outbox, records
 from cas.digest import digest_bytes
-from cas.errors import IntegrityError
+from cas.errors import IntegrityError, StateError
 from cas.manifest import RollbackManifest, RunManifest
 from tests.store.stores import FILES, FIRST_SECOND, commit, open_store, undone_transaction
 
@@ -162,9 +162,10 @@ def test_stored_bytes_are_those_of_a_runs_own_blobs(transaction):
 
 @pytest.mark.parametrize(("given", "kept"), [("corr_9", "corr_9"), (7, None), (None, None)])
 def test_failed_commit_is_the_graceful_form(given, kept):
-    assert records.failed_commit("no", given) == {
+    assert records.failed_commit(StateError("no", hint="Go on."), given) == {
         "success": False, "branch": None, "commit_sha": None, "tags": [], "pushed": False, "error": "no", "files": [],
-        "correlation_id": kept, "revision": None, "manifest_id": None, "export_state": None,
+        "correlation_id": kept, "revision": None, "manifest_id": None, "export_state": None, "kind": "invalid_state",
+        "hint": "Go on.", "retryable": False,
     }  # fmt: skip
 
 

@@ -330,7 +330,11 @@ def test_rollback_that_fails_without_raise_errors_tells_why(tmp_path):
             "commit_sha": None,
             "reverted_to": None,
             "branch": "main",
+            "kind": "not_found",
             "error": "there is no tag 'corr_2'",
+            "subject": "corr_2",
+            "hint": "Did you mean corr_1?",
+            "retryable": False,
         }
         with store.environment.write() as transaction:
             transaction.delete(Table.SEGMENTS, blobs.segment_key(1, 0))
