@@ -1,13 +1,15 @@
 """SSH signatures for commits, made in this process: what ``ssh-keygen -Y sign -n git`` prints, byte for byte.
 
 Invariant: the same key and payload give the same signature for ever, so signed commit ids stay functions of
-the manifest. Key kinds that sign with a random number (ECDSA, DSA) or in a device with a counter (``sk-``)
-are refused.
+the manifest. ECDSA keys sign with the number of RFC 6979, which follows from the message, instead of a random one;
+ssh-keygen takes a random one, so that its signatures differ each time, and accepts ours. Keys in a device with a
+counter (``sk-``) and DSA keys are refused.
 
 The private key is read once, is never written, and appears in no error, repr or pickle. This module needs the
 optional ``cryptography`` package and imports it only when a key is opened.
 
-Source: OpenSSH PROTOCOL.sshsig; RFC 8332 for ``rsa-sha2-512``; RFC 8709 for ``ssh-ed25519``.
+Source: OpenSSH PROTOCOL.sshsig; RFC 8332 for ``rsa-sha2-512``; RFC 8709 for ``ssh-ed25519``; RFC 5656 for
+``ecdsa-sha2-*``.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from cas.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    PrivateKey = Ed25519PrivateKey | RSAPrivateKey | EllipticCurvePrivateKey
 
 _FIELD: Final = "git_signing_key"
 _NAMESPACE: Final = b"git"
@@ -31,7 +36,7 @@ _MAGIC: Final = b"SSHSIG"
 _VERSION: Final = struct.pack(">I", 1)
 _LINE_CHARS: Final = 70  # OpenSSH breaks its armor here
 _MAX_KEY_FILE_BYTES: Final = 64 * 1024  # a 16384-bit RSA key takes 13 KB
-_KINDS_HINT: Final = "Use an Ed25519 (or RSA) key: ssh-keygen -t ed25519 -N '' -f <key>"
+_KINDS_HINT: Final = "Use an Ed25519 (or RSA, or ECDSA) key: ssh-keygen -t ed25519 -N '' -f <key>"
 _OPENSSH_BEGIN: Final = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 
 
@@ -43,7 +48,7 @@ class SshSigner:
     public_key: str
     """``ssh-ed25519 AAAA...``: the line for an allowed-signers file, without comment."""
 
-    def __init__(self, key: Ed25519PrivateKey | RSAPrivateKey, public_key: str) -> None:
+    def __init__(self, key: PrivateKey, public_key: str) -> None:
         """Use a loaded key; ``open`` is the ordinary way."""
         self._key = key
         self.public_key = public_key
@@ -51,7 +56,7 @@ class SshSigner:
 
     @classmethod
     def open(cls, path: Path | str) -> SshSigner:
-        """Read an unencrypted Ed25519 or RSA private key in OpenSSH format.
+        """Read an unencrypted Ed25519, RSA or ECDSA private key in OpenSSH format.
 
         Raises:
             ConfigError: The file is missing, unreadable, encrypted, in another format, of a kind that does
@@ -88,6 +93,7 @@ class SshSigner:
 def _load(data: bytes, path: str) -> SshSigner:
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
@@ -104,21 +110,46 @@ def _load(data: bytes, path: str) -> SshSigner:
         raise _fault(path, "is encrypted", hint) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _fault(path, "is damaged or of an unsupported kind", _KINDS_HINT) from error
-    if not isinstance(key, Ed25519PrivateKey | RSAPrivateKey):
+    if not isinstance(key, Ed25519PrivateKey | RSAPrivateKey | EllipticCurvePrivateKey):
         raise _fault(path, "does not sign deterministically, so commit ids would not repeat", _KINDS_HINT)
+    try:
+        _raw_signature(key, b"")
+    except UnsupportedAlgorithm as error:  # OpenSSL below 3.2 takes a random number
+        why = "does not sign deterministically with this OpenSSL, so commit ids would not repeat"
+        raise _fault(path, why, _KINDS_HINT) from error
     public_key = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     return SshSigner(key, public_key.decode("ascii"))
 
 
-def _raw_signature(key: Ed25519PrivateKey | RSAPrivateKey, data: bytes) -> bytes:
+def _raw_signature(key: PrivateKey, data: bytes) -> bytes:
     """Return the signature in the form of the SSH protocol: the algorithm's name, then its bytes."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.hashes import SHA512
 
     if isinstance(key, Ed25519PrivateKey):
         return _string(b"ssh-ed25519") + _string(key.sign(data))
-    return _string(b"rsa-sha2-512") + _string(key.sign(data, PKCS1v15(), SHA512()))
+    if isinstance(key, RSAPrivateKey):
+        return _string(b"rsa-sha2-512") + _string(key.sign(data, PKCS1v15(), SHA512()))
+    return _ecdsa_signature(key, data)
+
+
+def _ecdsa_signature(key: EllipticCurvePrivateKey, data: bytes) -> bytes:
+    """Return an ECDSA signature in the form of RFC 5656: digest by the size of the curve, then both numbers."""
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+    from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
+
+    digest = {256: SHA256(), 384: SHA384(), 521: SHA512()}[key.curve.key_size]
+    numbers = decode_dss_signature(key.sign(data, ECDSA(digest, deterministic_signing=True)))
+    inner = b"".join(_string(_number(number)) for number in numbers)
+    return _string(f"ecdsa-sha2-nistp{key.curve.key_size}".encode()) + _string(inner)
+
+
+def _number(value: int) -> bytes:
+    """Return a positive number as SSH writes it: shortest, big-endian, with a zero before a set leading bit."""
+    return value.to_bytes(value.bit_length() // 8 + 1, "big")
 
 
 def _string(data: bytes) -> bytes:

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
     from tests.objects.conftest import ScratchRepository
 
-pytest.importorskip("cryptography")
+UnsupportedAlgorithm = pytest.importorskip("cryptography.exceptions").UnsupportedAlgorithm
 needs_ssh_keygen = pytest.mark.skipif(
     shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed"
 )
 
 BOT = Person("algo-agent-bot", "algo-agent@example.com")
 KINDS = {"ed25519": ["-t", "ed25519"], "rsa": ["-t", "rsa", "-b", "2048"]}
+CURVES = {f"ecdsa-{bits}": ["-t", "ecdsa", "-b", bits] for bits in ("256", "384", "521")}
 
 
 def _make_key(folder: Path, *args: str, passphrase: str = "") -> Path:
@@ -35,6 +36,12 @@ def _make_key(folder: Path, *args: str, passphrase: str = "") -> Path:
     command = ["ssh-keygen", "-q", "-C", "", "-N", passphrase, "-f", str(path), *args]
     subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     return path
+
+
+@pytest.fixture(scope="module", params=sorted(CURVES))
+def ecdsa_key(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key whose signatures by ssh-keygen differ each time, so that they cannot be compared."""
+    return _make_key(tmp_path_factory.mktemp(request.param), *CURVES[request.param])
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
@@ -95,6 +102,40 @@ def test_ssh_signer_signed_commit_is_verified_and_equal_to_gits_own(
 
 
 @needs_ssh_keygen
+def test_ssh_signer_ecdsa_key_signs_the_same_each_time_and_git_accepts_it(
+    fresh_repository: ScratchRepository, ecdsa_key: Path, tmp_path: Path
+) -> None:
+    signer = SshSigner.open(ecdsa_key)
+    assert signer.public_key == ecdsa_key.with_suffix(".pub").read_text().strip()
+    allowed = tmp_path / "allowed"
+    allowed.write_text(f"{BOT.email} {signer.public_key}\n")
+    tree = bytes.fromhex(fresh_repository.write("tree", b""))
+    config = ["-c", "gpg.format=ssh", "-c", f"gpg.ssh.allowedSignersFile={allowed}"]
+    oids = []
+    for number in range(8):  # of their numbers half begin with a set bit, and are written longer
+        unsigned = commit_bytes(tree, [], BOT, number, "Signed\n")
+        signature = signer.sign(unsigned)
+        assert signature == SshSigner.open(ecdsa_key).sign(unsigned)
+        signed = commit_bytes(tree, [], BOT, number, "Signed\n", signature)
+        oids.append(fresh_repository.write("commit", signed))
+    code, _, err = fresh_repository.run(*config, "verify-commit", *oids)
+    assert (code, err.count(b'Good "git" signature')) == (0, 8), err
+
+
+@needs_ssh_keygen
+def test_ssh_signer_ecdsa_key_is_refused_where_the_library_signs_at_random(
+    ecdsa_key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_words: object, **_settings: object) -> None:
+        raise UnsupportedAlgorithm("ECDSA with deterministic signature is not supported by this OpenSSL")
+
+    monkeypatch.setattr("cryptography.hazmat.primitives.asymmetric.ec.ECDSA", refuse)
+    with pytest.raises(ConfigError, match="does not sign deterministically") as caught:
+        SshSigner.open(ecdsa_key)
+    assert "ed25519" in (caught.value.hint or "")
+
+
+@needs_ssh_keygen
 def test_ssh_signer_changed_commit_is_not_verified(
     fresh_repository: ScratchRepository, key: Path, tmp_path: Path
 ) -> None:
@@ -109,7 +150,7 @@ def test_ssh_signer_changed_commit_is_not_verified(
 
 
 @needs_ssh_keygen
-@pytest.mark.parametrize("args", [("-t", "ecdsa"), ("-t", "rsa", "-b", "2048", "-m", "PEM")])
+@pytest.mark.parametrize("args", [("-t", "ecdsa", "-m", "PEM"), ("-t", "rsa", "-b", "2048", "-m", "PEM")])
 def test_ssh_signer_unfit_kind_or_format_is_refused(tmp_path: Path, args: tuple[str, ...]) -> None:
     path = _make_key(tmp_path, *args)
     with pytest.raises(ConfigError) as caught:
