@@ -20,7 +20,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Final
 
-from cas.lmdbenv import mapped_errors
+from cas.lmdbenv import mapped_errors, owned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -114,7 +114,7 @@ class Relay:
         """
         with mapped_errors(self._directory):
             lock = os.open(self._directory / TURN_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
-        try:
+        with owned(lock):
             if _try_lock(lock):
                 turn = Turn(self, is_held=True)
                 self._sweep()
@@ -126,10 +126,6 @@ class Relay:
                 yield turn
             finally:
                 turn.end()
-        finally:
-            # Unlocked, not only closed: a child forked meanwhile shares the open file, and closing leaves it locked.
-            fcntl.flock(lock, fcntl.LOCK_UN)
-            os.close(lock)
         if turn.is_held:
             self._ring_next()
 

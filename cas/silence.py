@@ -130,9 +130,13 @@ def _quieted(scanner: SecretScanner | None, error: BaseException) -> BaseExcepti
             continue
         seen.append(each)
         chain += (each.__cause__, each.__context__)
+        is_ours = False
         for frame, _ in traceback.walk_tb(each.__traceback__):
-            # Frames of a callback are the caller's own.
-            if str(frame.f_globals.get("__name__")).partition(".")[0] in _OWN_PACKAGES:
+            name = str(frame.f_globals.get("__name__"))
+            # Frames of a callback are the caller's own. A `with` of ours that an interrupt kept from ending is one of
+            # contextlib's, and holds a transaction or a lock for as long as its frame is kept.
+            is_ours = name.partition(".")[0] in _OWN_PACKAGES or (is_ours and name == "contextlib")
+            if is_ours:
                 # The decorated call itself runs still, as a frame of another thread may.
                 with contextlib.suppress(RuntimeError):
                     frame.clear()

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cas.errors import LeaseHeldError
-from cas.lmdbenv import mapped_errors
+from cas.lmdbenv import mapped_errors, owned
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -46,7 +46,7 @@ def hold(store_dir: Path, wait_s: float | None) -> Generator[None, None, None]:
     """
     with mapped_errors(store_dir):
         descriptor = os.open(store_dir / LEASE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
-    try:
+    with owned(descriptor):
         with mapped_errors(store_dir):
             _take(descriptor, wait_s)
             for left in store_dir.glob(f"{WORK_PREFIX}*"):  # of a holder that was killed
@@ -54,8 +54,6 @@ def hold(store_dir: Path, wait_s: float | None) -> Generator[None, None, None]:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _take(descriptor: int, wait_s: float | None) -> None:

@@ -14,19 +14,14 @@ import lmdb
 
 from cas.errors import ReadOnlyStoreError, StateError, StorageError, StoreSuspectError
 from cas.lmdbenv.creation import DATA_FILE, ZERO_STEP_BYTES
-from cas.lmdbenv.faults import (
-    SUSPECT_FILE,
-    check_length,
-    mapped_errors,
-    suspect_mark,
-    sync_directory,
-)
+from cas.lmdbenv.faults import SUSPECT_FILE, check_length, mapped_errors, suspect_mark, sync_directory
 from cas.lmdbenv.locks import hold_to_write, share_directory
 from cas.lmdbenv.mapping import drop_cached, release_mapping
 from cas.lmdbenv.opening import open_database, open_tables
 from cas.lmdbenv.place import Place
 from cas.lmdbenv.snapshot import Snapshot
 from cas.lmdbenv.transaction import Table, WriteTransaction
+from cas.lmdbenv.visits import Visit, Visits
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -84,7 +79,7 @@ class Environment:
         self._flushes_s: deque[float] = deque([0.0], maxlen=_FLUSHES_KEPT)
         self._gate = threading.Lock()
         self._passed = threading.Condition(self._gate)
-        self._open_counts: dict[int, int] = {}  # thread → its open transactions
+        self._visits = Visits()
         self._forking_threads: set[int] = set()
         self._reopen()
 
@@ -106,6 +101,7 @@ class Environment:
         with mapped_errors(self.directory):
             raw = self._open_fitting()
             try:
+                self._map_size_bytes = int(raw.info()["map_size"])
                 self.tables = self._open_tables(raw)
                 self._page_bytes = int(raw.stat()["psize"])
                 self.place = Place(self._data_path)
@@ -113,8 +109,8 @@ class Environment:
             except BaseException:
                 raw.close()
                 raise
-        self._raw = raw
-        self._file_bytes = 0
+            self._raw = raw
+            self._file_bytes = 0
 
     def _open_fitting(self) -> lmdb.Environment:
         """Open the database with the map size that was asked for, or a smaller one where address space is limited.
@@ -137,7 +133,6 @@ class Environment:
             raw = self._open(size_bytes // 2)
             break
         self._has_less_map = self._has_less_map or size_bytes < self._map_size_bytes
-        self._map_size_bytes = int(raw.info()["map_size"])
         return raw
 
     def _follow_growth(self, raw: lmdb.Environment) -> None:
@@ -189,43 +184,44 @@ class Environment:
     @contextlib.contextmanager
     def holding_off_forks(self) -> Generator[None]:
         """Make a fork wait for the end of the block, as for a transaction's: for locks a child would inherit."""
-        self.enter()
+        visit = Visit()
         try:
+            self.enter(visit)
             yield
-        finally:
-            self.leave()
-
-    def enter(self) -> lmdb.Environment:
-        """Count this thread among those that a fork waits for; one that is in already is never held up.
-
-        Every call is followed by one of `leave`, by the same thread, unless it raised. The lock itself is entered,
-        never the condition: an interrupt inside ``Condition.__enter__``, which is Python, leaves it locked for ever.
-        """
-        thread = threading.get_ident()
-        with self._gate:
-            if self._forking_threads and thread not in self._open_counts:
-                self._passed.wait_for(lambda: not self._forking_threads)
-            if self._must_reopen and not self._open_counts and self._process_id == os.getpid():
-                self._revive()
-            self._open_counts[thread] = self._open_counts.get(thread, 0) + 1
-        try:
-            return self._current()
         except BaseException:
-            self.leave()
+            self.leave(visit)
+            raise
+        try:
+            self.leave(visit)
+        except BaseException:  # an interrupt
+            self.leave(visit)
             raise
 
-    def leave(self) -> None:
+    def enter(self, visit: Visit) -> lmdb.Environment:
+        """Count a visit of this thread among those that a fork waits for; a thread that is in is never held up.
+
+        Every call is followed by one of `leave`, which may be repeated, unless it raised. The lock itself is entered,
+        never the condition: an interrupt inside ``Condition.__enter__``, which is Python, leaves it locked for ever.
+        """
+        try:
+            with self._gate:
+                if self._forking_threads and visit.thread not in self._visits.threads():
+                    self._passed.wait_for(lambda: not self._forking_threads)
+                if self._must_reopen and not self._visits.threads() and self._process_id == os.getpid():
+                    self._revive()
+                self._visits.add(visit)
+            return self._current()
+        except BaseException:
+            self.leave(visit)
+            raise
+
+    def leave(self, visit: Visit) -> None:
         """End what `enter` began."""
-        thread = threading.get_ident()
         with self._gate:
-            left_count = self._open_counts.get(thread, 1) - 1
-            if left_count:
-                self._open_counts[thread] = left_count
-                return
-            self._open_counts.pop(thread, None)
+            self._visits.take_out(visit)
             if self._forking_threads:
                 self._passed.notify_all()
-            if self._closed and not self._open_counts:
+            if self._closed and not self._visits.threads():
                 self._close_raw()
 
     def _revive(self) -> None:
@@ -235,12 +231,7 @@ class Environment:
         """
         if self._closed:
             return
-        if self._raw is not None:
-            self._raw.close()
-            self._raw = None
-        if self._data_fd >= 0:
-            os.close(self._data_fd)
-            self._data_fd = -1
+        self._close_database()
         self._open_raw()
         self._must_reopen = False
 
@@ -249,7 +240,7 @@ class Environment:
         thread = threading.get_ident()
         with self._gate:
             self._forking_threads.add(thread)
-            self._passed.wait_for(lambda: not (self._open_counts.keys() - {thread}), timeout=_FORK_WAIT_S)
+            self._passed.wait_for(lambda: not (self._visits.threads() - {thread}), timeout=_FORK_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
         """Let transactions in again, unless another thread is forking as well."""
@@ -263,16 +254,15 @@ class Environment:
         LMDB forbids the use of an inherited database, and closing one ends its open transactions in the reader table
         that all processes share, which would take the parent's snapshots away from under it.
         """
-        quiet = not self._open_counts
+        quiet = not self._visits.threads()
         self._lock = threading.Lock()
         self._gate = threading.Lock()
         self._passed = threading.Condition(self._gate)
-        self._open_counts = {}
+        self._visits = Visits()
         self._forking_threads = set()
         if quiet and self._raw is not None:
-            self._raw.close()
-            self._raw = None
-            self._close_descriptors()
+            self._close_database()
+            self._close_share()
 
     @property
     def flush_s(self) -> float:
@@ -322,20 +312,22 @@ class Environment:
             self._held_to_write(),
         ):
             raw = self._current()
-            transaction = self._begin_write(raw)
-            lent = WriteTransaction(
-                transaction, self.tables, lambda size_bytes: self._keep_headroom(raw, size_bytes)
-            )
+            transaction: lmdb.Transaction[memoryview] | None = None
+            lent: WriteTransaction | None = None
             try:
+                transaction = self._begin_write(raw)
+                lent = WriteTransaction(transaction, self.tables, lambda more: self._keep_headroom(raw, more))
                 self.check_suspect()  # under the lock: the writer before may have set the mark
                 self.place.check()
                 self._keep_headroom(raw, reserve_bytes)
                 yield lent
+                started_s = time.perf_counter()
             except BaseException:
-                transaction.abort()
-                lent.is_stored = False
+                if transaction is not None:
+                    transaction.abort()
+                if lent is not None:
+                    lent.is_stored = False
                 raise
-            started_s = time.perf_counter()
             try:
                 transaction.commit()
                 lent.is_stored = True
@@ -452,11 +444,19 @@ class Environment:
         with self.holding_off_forks(), mapped_errors(directory, writing=True):
             self._current().copy(str(directory), compact=True)
 
-    def _close_descriptors(self) -> None:
-        for descriptor in (self._data_fd, self._share_fd):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._data_fd = self._share_fd = -1
+    def _close_database(self) -> None:
+        """Close the database and its file; an interrupt leaves each of them closed and forgotten, or as it was."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.close()
+        descriptor, self._data_fd = self._data_fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _close_share(self) -> None:
+        descriptor, self._share_fd = self._share_fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     @property
     def map_size_bytes(self) -> int:
@@ -482,7 +482,7 @@ class Environment:
             self._users_count -= 1
             if self._users_count <= 0:
                 self._closed = True
-                if not self._open_counts:
+                if not self._visits.threads():
                     self._close_raw()
 
     @property
@@ -493,8 +493,7 @@ class Environment:
     def _close_raw(self) -> None:
         """Close the file; called with the gate held and nobody inside."""
         if self._process_id == os.getpid():
-            if self._raw is not None:
-                self._raw.close()
-            self._close_descriptors()
+            self._close_database()
+            self._close_share()
         self._raw = None
         self._data_fd = -1

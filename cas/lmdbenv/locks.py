@@ -9,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 _FILE_MODE: Final = 0o600
 _POLL_S: Final = 0.05
-# Descriptors held by `hold_to_write`, by thread.
-_writing: Final[dict[int, int]] = {}
+# Descriptors of locks that no child may share. A dictionary, as adding and removing are single steps to an interrupt.
+_owned: Final[dict[int, None]] = {}
 _UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
 
@@ -74,6 +73,34 @@ def _share(descriptor: int, directory: Path, wait_s: float) -> None:
 
 
 @contextlib.contextmanager
+def owned(descriptor: int) -> Generator[None]:
+    """Keep a descriptor from children, as its lock is this process's: unlocked and closed at the end of the block.
+
+    A child that is forked meanwhile shares the lock. It closes its copy at once, or the lock would stay held for as
+    long as the child lives, once this process is killed.
+    """
+    _owned[descriptor] = None
+    try:
+        yield
+    finally:
+        if descriptor in _owned:  # not in a child
+            try:
+                with contextlib.suppress(OSError):  # no such locks here
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+            finally:
+                del _owned[descriptor]
+                os.close(descriptor)
+
+
+def let_go_inherited() -> None:
+    """Close what the parent holds, whichever of its threads; called in a child that was just forked."""
+    for descriptor in _owned:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _owned.clear()
+
+
+@contextlib.contextmanager
 def hold_to_write(data_path: Path) -> Generator[None]:
     """Hold the store's file for the block, as every process does before it takes LMDB's own write lock.
 
@@ -89,29 +116,13 @@ def hold_to_write(data_path: Path) -> Generator[None]:
         OSError: The file cannot be opened.
     """
     descriptor = os.open(data_path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with owned(descriptor):  # before the wait, during which another thread may fork
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
-            yield
-            return
-        _writing[threading.get_ident()] = descriptor
-        try:
-            yield
-        finally:
-            del _writing[threading.get_ident()]
-            # Said explicitly: a child forked meanwhile shares the lock and would go on holding it.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)
-
-
-def let_go_inherited() -> None:
-    """Close what other threads held to write when this process was forked, or it would stay held without them."""
-    for thread in _writing.keys() - {threading.get_ident()}:
-        os.close(_writing.pop(thread))
+        yield
 
 
 @contextlib.contextmanager
@@ -143,16 +154,10 @@ def hold_folder_alone(directory: Path) -> Generator[bool]:
 
 @contextlib.contextmanager
 def _held_alone(descriptor: int) -> Generator[bool]:
-    try:
+    with owned(descriptor):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
-            return
-        try:
+        else:
             yield True
-        finally:
-            # Said explicitly: a child forked meanwhile shares the lock and would go on holding it.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)

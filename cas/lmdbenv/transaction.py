@@ -82,8 +82,10 @@ class ReadTransaction:
 
         Whoever holds on to this object, a suspended generator say, must not hold a slot when the process forks.
         """
-        self._raw.abort()
-        del self._raw
+        raw: lmdb.Transaction[memoryview] | None = getattr(self, "_raw", None)
+        if raw is not None:  # not when this is repeated after an interrupt
+            raw.abort()
+            del self._raw
 
     def get(self, table: Table, key: bytes) -> bytes | None:
         """Return a copy of the value under ``key``, or None."""

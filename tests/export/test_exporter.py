@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -152,6 +153,22 @@ def test_dry_run_changes_nothing_even_where_it_finds_damage(place):
     planned = place.export(dry_run=True, retry_parked=True)
     assert len(planned.failures) == 1
     assert export_status(place.store)["queued"] == 0
+
+
+def test_child_forked_during_an_export_does_not_keep_the_lease(place):
+    directory = place.store.environment.directory
+    living, ending = os.pipe()
+    with lease.hold(directory, 0):
+        child = os.fork()
+        if child == 0:
+            os.close(ending)
+            os.read(living, 1)
+            os._exit(0)
+    os.close(living)
+    assert lease.holder(directory) is None
+    assert place.export().state == "done"
+    os.close(ending)
+    os.waitpid(child, 0)
 
 
 def test_lease_is_held_by_one_exporter_and_free_when_it_dies(place):

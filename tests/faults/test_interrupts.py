@@ -7,7 +7,12 @@ threads notice nothing, and no lock stays.
 
 from __future__ import annotations
 
+import contextlib
+import dis
+import fcntl
+import gc
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from cas import groupcommit, lmdbenv, relay
+from cas.lmdbenv import DATA_FILE, Table, locks
+from cas.relay import TURN_FILE
 from tests.faults.workload import open_store
 
 ROOT = Path(__file__).parents[2]
@@ -162,3 +170,126 @@ def test_calls_interrupted_many_times_lose_nothing(tmp_path, seed):
         f"{lost_count} lost\n"
     )
     assert_whole(tmp_path, told)
+
+
+# Where CPython hears a signal: as a function begins or a generator goes on, after a call, as a loop goes round.
+HEARS = {
+    dis.opmap[name] for name in ("CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD") if name in dis.opmap
+}
+WATCHED = (str(Path(lmdbenv.__file__).parent), groupcommit.__file__, relay.__file__, contextlib.__file__)
+
+
+class InterruptAt:
+    """A trace function that raises KeyboardInterrupt at the so-manieth moment at which one may be heard."""
+
+    def __init__(self, moment):
+        self._left_count = moment
+        self._last = None
+        self.where = None
+
+    def __call__(self, frame, event, _):
+        if self.where or not frame.f_code.co_filename.startswith(WATCHED):
+            self._last = None
+            return None
+        frame.f_trace_opcodes = True
+        last = self._last
+        self._last = (frame, frame.f_code.co_code[frame.f_lasti]) if event == "opcode" else None
+        if event == "call" or (event == "opcode" and last and last[0] is frame and last[1] in HEARS):
+            self._left_count -= 1
+            if self._left_count < 0:
+                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+
+def is_free(path):
+    if not path.exists():
+        return True
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def what_stays(environment):
+    """Return what somebody who was interrupted holds."""
+    names = (DATA_FILE, TURN_FILE)
+    held = [name for name in names if not is_free(environment.directory / name)]
+    return held + sorted(environment._visits.threads()) + list(locks._owned)
+
+
+def interrupt_everywhere(store, deed, *, every, keeps_error):
+    """Do it with an interrupt at the first moment, at the next one, and so on; return how many there were."""
+    moment = 0
+    while True:
+        tracer = InterruptAt(moment)
+        kept = None
+        sys.settrace(tracer)
+        try:
+            deed(moment)
+        except KeyboardInterrupt as error:
+            kept = error if keeps_error else None
+        finally:
+            sys.settrace(None)
+        if tracer.where is None:
+            return moment
+        assert what_stays(store.environment) == [], f"interrupted at {tracer.where}"
+        del kept
+        moment += every
+
+
+@pytest.fixture
+def _no_collection():
+    """Keep what the collector finishes out of the traced calls: an interrupt there would be told as unraisable."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collection")
+@pytest.mark.parametrize("way", ["read", "write"])
+def test_transaction_interrupted_at_any_moment_lets_go_of_all_it_held(tmp_path, way):
+    with open_store(tmp_path) as store:
+
+        def deed(number):
+            with getattr(store.environment, way)() as transaction:
+                if way == "write":
+                    transaction.put(Table.META, b"number", b"%d" % number)
+
+        assert interrupt_everywhere(store, deed, every=1, keeps_error=False) > 20
+        with store.environment.write() as transaction:
+            transaction.put(Table.META, b"number", b"last")
+
+
+def commit_interrupted(tmp_path, monkeypatch, flush_s, every):
+    monkeypatch.setattr(groupcommit, "RELAY_FLUSH_S", flush_s)
+    with open_store(tmp_path) as store:
+
+        def deed(number):
+            store.commit_artifacts("wf", "t", {"f": b"%d" % number}, correlation_id=f"a{number}")
+
+        assert interrupt_everywhere(store, deed, every=every, keeps_error=True) > 200
+        deed(-1)
+        assert store.verify().ok
+
+
+@pytest.mark.usefixtures("_no_collection")
+@pytest.mark.parametrize("flush_s", [0.0, math.inf], ids=["relayed", "alone"])
+def test_commit_interrupted_at_any_moment_holds_nothing_while_its_error_is_kept(
+    tmp_path, monkeypatch, flush_s
+):
+    """As a notebook keeps the last error: with its traceback, and so with every frame that was not cleared."""
+    commit_interrupted(tmp_path, monkeypatch, flush_s, every=3)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("_no_collection")
+@pytest.mark.parametrize("flush_s", [0.0, math.inf], ids=["relayed", "alone"])
+def test_commit_interrupted_at_each_moment_holds_nothing_while_its_error_is_kept(
+    tmp_path, monkeypatch, flush_s
+):
+    commit_interrupted(tmp_path, monkeypatch, flush_s, every=1)

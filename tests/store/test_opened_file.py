@@ -400,7 +400,7 @@ def test_closing_gives_back_every_descriptor_once_the_last_user_has_gone(folder)
     for way in (made.read, made.write):
         with pytest.raises(StateError, match="the store is closed"), way():
             pass
-    assert made._open_counts == {}
+    assert made._visits.threads() == set()
     other = open_environment(folder, map_size_bytes=GIBIBYTE, durability="relaxed")
     assert other is not made
     close_environment(other)
@@ -507,7 +507,7 @@ def test_error_inside_a_snapshot_is_told_as_ours_and_the_snapshot_ends(opened, f
     assert caught.value.__cause__ is error
     assert caught.value.subject == str(folder)
     assert caught.value.kind == ("io_error" if isinstance(error, OSError) else "damaged")
-    assert opened._open_counts == {}
+    assert opened._visits.threads() == set()
 
 
 def test_error_of_another_kind_leaves_a_snapshot_as_it_is(opened):
@@ -516,7 +516,7 @@ def test_error_of_another_kind_leaves_a_snapshot_as_it_is(opened):
 
     with pytest.raises(KeyError, match="mine"), opened.read():
         fail()
-    assert opened._open_counts == {}
+    assert opened._visits.threads() == set()
 
 
 def test_child_begins_with_locks_of_its_own_and_nobody_inside(opened):
@@ -531,7 +531,7 @@ def test_child_begins_with_locks_of_its_own_and_nobody_inside(opened):
     assert opened._raw is not raw
     opened.before_fork()
     opened.after_fork_in_parent()
-    assert opened._open_counts == {}
+    assert opened._visits.threads() == set()
     with opened.write() as transaction:
         transaction.put(Table.META, b"key", b"new")
 

@@ -150,7 +150,7 @@ def test_child_forked_beside_a_writer_does_not_hold_its_lock(store, data_path, m
     writer = threading.Thread(target=write)
     writer.start()
     assert begun.wait(WAIT_S)
-    (held,) = locks._writing.values()
+    (held,) = locks._owned
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -169,15 +169,70 @@ def test_child_forked_beside_a_writer_does_not_hold_its_lock(store, data_path, m
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     over.set()
     writer.join()
-    assert locks._writing == {}
+    assert locks._owned == {}
 
 
 def test_child_forked_inside_the_writers_own_thread_leaves_the_lock_to_its_parent(data_path):
+    def fork_inside():
+        with locks.hold_to_write(data_path):
+            child = os.fork()
+            if child == 0:
+                return  # leaves the block as well
+            assert os.waitpid(child, 0)[1] == 0
+            with locks.hold_alone(data_path) as is_alone:
+                assert not is_alone
+
+    parent = os.getpid()
+    code = 1
+    try:
+        fork_inside()
+        code = len(locks._owned)
+    finally:
+        if os.getpid() != parent:
+            os._exit(code)
+    assert code == 0
+
+
+def test_child_forked_while_a_thread_waits_does_not_share_what_it_waits_for(data_path):
+    """Or it would hold the lock for as long as it lives, once the parent has got it and was killed."""
+    over, had = threading.Event(), threading.Event()
+
+    def wait():
+        with locks.hold_to_write(data_path):
+            had.set()
+            over.wait(WAIT_S)
+
+    waiter = threading.Thread(target=wait)
+    reading, writing = os.pipe()
     with locks.hold_to_write(data_path):
-        (held,) = locks._writing.values()
+        waiter.start()
+        wait_until(lambda: waiting_count(data_path) == 1)
         child = os.fork()
         if child == 0:
-            os._exit(0 if os.fstat(held).st_ino == data_path.stat().st_ino else 1)
-        assert os.waitpid(child, 0)[1] == 0
-        with locks.hold_alone(data_path) as is_alone:
+            try:
+                open_files = list(Path("/proc/self/fd").iterdir())
+                held = [path for path in open_files if path.exists() and path.samefile(data_path)]
+                os.write(writing, repr(held).encode())
+            finally:
+                os._exit(0)
+    assert had.wait(WAIT_S)
+    os.waitpid(child, 0)
+    over.set()
+    waiter.join()
+    assert os.read(reading, 1000) == b"[]"
+    os.close(reading)
+    os.close(writing)
+
+
+def test_one_thread_may_write_to_two_stores_at_once(tmp_path):
+    paths = [tmp_path / "one", tmp_path / "two"]
+    for path in paths:
+        path.touch()
+    with locks.hold_to_write(paths[0]):
+        with locks.hold_to_write(paths[1]):
+            assert len(locks._owned) == 2
+        with locks.hold_alone(paths[0]) as is_alone:
             assert not is_alone
+        with locks.hold_alone(paths[1]) as is_alone:
+            assert is_alone
+    assert locks._owned == {}
