@@ -14,7 +14,19 @@ from tests.faults.workload import open_store
 
 ROOT = Path(__file__).parents[2]
 ARENA = Path(__file__).with_name("arena.py")
-WAIT_S = 600
+WAIT_S = 240  # less than pytest gives a test, so that the arena's own words are seen
+
+STILL = """
+import sys
+from pathlib import Path
+from tests.faults import arena
+
+arena.SILENCE_S = 2
+fighting = arena.Arena(Path(sys.argv[1]), 1, 1, "")
+fighting.start()
+fighting.start()
+fighting.read(1)
+"""
 
 
 def fight(disk, *arguments):
@@ -84,3 +96,20 @@ def test_writers_killed_again_and_again_lose_nothing_acknowledged(tmp_path, writ
         f"{len(told['failures'])} failed, {lost_count} lost\n"
     )
     assert_whole(tmp_path, told, threads)
+
+
+def test_arena_whose_writers_stand_still_ends_and_tells_what_they_wait_for(tmp_path):
+    with open_store(tmp_path) as store, store.environment.write():
+        done = subprocess.run(
+            [sys.executable, "-c", STILL, tmp_path],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            timeout=WAIT_S,
+        )
+    assert done.returncode == 1
+    assert "nothing came for 2 s" in done.stderr
+    assert done.stderr.count("was ended by SIGABRT") == 2
+    assert "in hold_to_write" in done.stderr
+    assert "-> FLOCK" in done.stderr
