@@ -306,3 +306,123 @@ def test_directive_takes_a_password_with_any_digit():
 def test_every_check_has_its_name():
     assert len(checks.CHECKS) == 24
     assert all(callable(check) for check in checks.CHECKS.values())
+
+
+def test_random_value_is_judged_by_what_follows_the_prefix_of_its_provider():
+    words = "ordinarynamesofordinarythingsofo"
+    assert len(words) == 32
+    assert around("random", "", f"x_a_{words}") is None
+    assert around("random", "", f"{'desk' * 8}_{words}"[1:]) is None
+    assert taken("random", "", f"x_{words}")
+    assert around("random", "", f"x_{words[1:]}") is None
+    assert around("random", "", f"x_{words[:16]}_{words[16:]}") is None
+    assert taken("random", "", "qzxvkjwq_pfghzxqj")
+    assert taken("random", "", "miuadivb_aimqswmo")
+    assert taken("random", "", "abc123" * 4)
+    assert around("random", "", "abc12a" * 4) is None
+
+
+def test_value_ends_where_the_match_does():
+    assert around("der", "", "A" * 36 + KEY[:20], KEY) is None
+    assert around("padded", f"{KEY}{KEY} ", "A" * 60 + KEY[:20]) is None
+    assert around("padded", "", "A" * 60 + KEY[:20], KEY) is None
+    assert around("client", "MyClient('", HEX, "', f(1))") is None
+    assert taken("client", "MyClient('", KEY, "', f(1))")
+    assert taken("login", "login('ann', '", PASSWORD, " and more")
+    assert around("mnemonic", "", "one two three", " four" * 12) is None
+
+
+def test_value_that_is_no_text_is_judged_without_an_error():
+    noise = b"\xff\xfe\xfd"
+    for name, check in checks.CHECKS.items():
+        if name != "pem":  # its pattern takes ASCII alone
+            assert check(noise * 8, 3, 21) in (None, (3, 21)), name
+    assert checks.CHECKS["url"](b"postgres://" + noise + b":" + KEY.encode(), 15, 15 + 36) == (15, 51)
+
+
+def test_strong_value_is_neither_a_stand_in_nor_of_another_form():
+    assert around("strong", "", f"{KEY[:20]}-example") is None
+    assert around("strong", "", f"0x{HEX}{HEX[:8]}") is None
+    assert taken("strong", "", KEY[:16])
+
+
+def test_token_of_github_is_told_by_all_but_its_last_six_characters():
+    low = ("trading" * 5)[:30]
+    right = checks.base62_checksum(low)
+    assert taken("github", "", f"ghp_{low}{right}")
+    assert around("github", "", f"ghp_{low}{right[::-1]}") is None
+    assert around("github", "", f"ghp_{KEY[:15]}") is None
+    assert taken("github", "", f"ghp_{KEY[:16]}")
+    assert around("github", "", f"ghp_{KEY[:20]}_example") is None
+
+
+def test_word_behind_the_prefix_of_stripe_is_none_whatever_stands_before():
+    assert around("stripe", "the key is: ", "sk_live_averyordinaryname") is None
+    assert taken("stripe", "the key is: ", "sk_live_qzxvkjwqpfghzxqj")
+    assert taken("stripe", "", "sk_live_averyordinaryname1")
+
+
+def test_private_key_has_forty_characters():
+    assert around("pem", "", pem(MAKER.of(B62, 39))) is None
+    assert taken("pem", "", pem(MAKER.of(B62, 40)))
+    assert taken("pem", "", pem(MAKER.of(B62, 64) * 4))
+
+
+def test_password_of_an_address_has_no_signs_of_a_template():
+    for value in (
+        "48213",
+        "ab{cd9x",
+        "ab}cd9x",
+        "ab<cd9x",
+        "ab>cd9x",
+        "ab$cd9x",
+        "ab(cd9x",
+        "%abcd9x",
+        "a1b",
+    ):
+        assert around("url", "postgres://ann:", value, "@host/db") is None, value
+    for value in ("482137", "ab%cd9x", "ab)cd9x", "a1b2"):
+        assert taken("url", "postgres://ann:", value, "@host/db"), value
+    assert around("url", "postgres://" + "a" * 77 + ":", "a" * 77, "@host/db") is None
+
+
+def test_password_of_six_characters_is_taken():
+    assert taken("password", "", "abc12!")
+    assert taken("password", "", "wintertime")
+    assert taken("password", "", " abc12! ")
+    assert around("password", "", "ab12!") is None
+    assert around("password", "", " ab12! ") is None
+
+
+def test_encoded_password_that_the_documentation_has_is_none():
+    assert around("basic", "Basic ", basic("ann:1234")) is None
+    assert taken("basic", "Basic ", basic("ann:1235"))
+
+
+def test_argument_of_a_client_is_told_by_its_own_call():
+    for call in (
+        "desk::set_api_key(",
+        "desk.set_secret(",
+        "ws_client(",
+        "desk::Session::new(",
+        "MyBroker.connect(",
+    ):
+        assert taken("client", f"x = {call}'", KEY, "', f(x))"), call
+    for call in ("desk::reset_key(", "desk.sessions(", "a_key("):
+        assert around("client", f"x = {call}'", KEY, "', f(x))") is None, call
+
+
+def test_value_under_the_name_of_a_service_may_be_indented():
+    assert taken("service", "x\n  export binance=", HEX)
+    assert taken("service", "\n\t'BINANCE': '", HEX)
+    assert around("service", "x export binance=", HEX) is None
+
+
+def test_phrase_and_function_and_line_are_told_at_their_place():
+    words = "ripple ocean velvet anchor copper sunset gentle marble forest window planet silver"
+    assert taken("mnemonic", "x: ", words)
+    assert around("mnemonic", "x: ", words[:-7]) is None
+    assert taken("returned", "def api_key(): return '", KEY)
+    assert around("returned", "def get_(): return '", KEY) is None
+    assert around("returned", "def get_key_path(): return '", KEY) is None
+    assert around("returned", "def token_desk(): return '", KEY) is None

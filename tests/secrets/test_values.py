@@ -1,7 +1,11 @@
 """Values by themselves: what stands in for a credential, what has another form, and what a machine has drawn."""
 
+# A table of cases reads best in few lines.
+# ruff: noqa: E501
+
 import pytest
 
+from cas.secretrules.letters import ALPHABET, BIGRAM_BITS
 from cas.secretscan import values
 from tests.secrets.corpus import B62, Maker
 
@@ -203,3 +207,174 @@ def test_reference_to_where_a_credential_is_kept_stands_in():
         f"os.environ[{KEY}]",
     ):
         assert values.is_stand_in(value), value
+
+
+def test_placeholder_is_a_word_of_its_own_or_a_long_one():
+    for value in ("undefined", "UserName", "tbd-4711-ab9", "4711.foo", "abcTodo4", "sample-4711", "do_not_commit_7",
+                  "tokenhere7", "7k2Q9xEmpty4Zr8Lw2Pq6Vn3T7"):  # fmt: skip
+        assert values.is_stand_in(value), value
+    for value in ("9tbd7x3k", "7k2Q9xTodo4Zr8Lw2Pq6Vn3T7", "unfoo-4711"):
+        assert not values.is_stand_in(value), value
+
+
+def test_attribute_of_random_names_stands_in_unless_it_is_long():
+    assert values.is_stand_in(f"k{KEY[:7]}.{KEY[8:15]}")
+    assert not values.is_stand_in(f"k{KEY}.{KEY}")
+
+
+def test_random_text_between_signs_is_no_path_and_no_host():
+    assert not values.is_something_else("k7/uw/NA/nz/Mf/w3/7v/Ba/mX")
+    assert not values.is_something_else("k7.uw.na.nz.mf.w3.7v.ba.mx")
+    assert values.is_something_else("my/own/little/path")
+    assert values.is_something_else("my.own.little.host")
+
+
+def bits(pair):
+    first, second = (ALPHABET.index(character) for character in pair)
+    return int(BIGRAM_BITS[first][second], 16)
+
+
+def test_surprise_is_the_mean_of_the_pairs_of_letters():
+    assert values.surprise_bits("a") == (bits("_a") + bits("a_")) / 2
+    assert values.surprise_bits("ab") == (bits("_a") + bits("ab") + bits("b_")) / 3
+    assert values.surprise_bits("a-b") == (bits("_a") + bits("a_") + bits("_b") + bits("b_")) / 4
+    assert values.surprise_bits("--A..1") == values.surprise_bits("a-12345678") == values.surprise_bits("a")
+    assert values.surprise_bits("a-123456789") != values.surprise_bits("a")
+    assert values.surprise_bits("qZxvKjWqPfGh") == values.surprise_bits("qzxvkjwqpfgh")
+    assert values.surprise_bits("fastMovingAverage") == values.surprise_bits("fast_moving_average")
+
+
+def test_camel_case_is_told_piece_by_piece():
+    for value in (
+        "",
+        "movingAverage",
+        "moving-averagePrice",
+        "SMA20",
+        "HTTPServer",
+        "getURL",
+        "UPPER-lowerCase",
+        "EMA20Cross",
+    ):
+        assert values._is_camel(value), value
+    for value in ("aB", "qZxvKj", "moving-aB", "aB-moving", "KjWqP"):
+        assert not values._is_camel(value), value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        # A piece of ten with letters and digits in turns; signs of less than a third; six different characters.
+        "sma20sma20-de", "k7uwNAnzMfw37v!#!#!#", "a1b2c3a1b2c3",
+        # Letters and a number, where the mean cost meets its limit or lies above it.
+        "pileisifyxtc77", "siearbsgsofy28", "gmarilirmmqqroicfypsme52",
+        # Cases mixed as no name mixes them.
+        "anaTWaRHNgmhMP", "HpWkeAssHiKHOn", "sLDCYnFOIDsiireCAXEgREax",
+        # One alphabet.
+        "vnapkxiclcdlwallf", "lcktdpsukghaxidw", "nkbontflozohlstyavshyrch",
+    ],
+)  # fmt: skip
+def test_value_at_its_limit_is_random(value):
+    assert values.is_random(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "ma20sma20-des", "sma2024sma-desk", "sma20x50-desk", "k7uwNAnzMfw37!#!#!#!", "a1b2ca1b2ca1b2c", "k7uwNAnzMfw",
+        "nvestevrrchm46", "scqrigmarilirmmqqroic49", "xofffinourialocjpeqpc97", "ulspOBRSscbaOr",
+        "rgztrsjoctzmksh", "miuadivbaimqswmo", "ukequtraulcuuvdbyvathout", "UKEQUTRAULCUUVDBYVATHOUT", "ab12-cd34-ef56",
+    ],
+)  # fmt: skip
+def test_value_just_below_its_limit_is_not_random(value):
+    assert not values.is_random(value)
+
+
+def test_scrambled_value_has_its_length_digits_and_signs():
+    value = "q4!k@z9^x(7&w0*v)j2#r%6*"
+    assert len(value) == 24
+    assert values.is_scrambled(value)
+    assert values.is_scrambled("qk!zx@wv^jr(xkqzwv1j2k3z")
+    for wrong in (value[1:], value[:-1] + "\u00e9", value[:-1] + "<", "qk!zx@wv^jr(xkqzwv1j2kyz", "qk!zx@wv^jr-xkqzwv1j2k3z",
+                  "moving!average@price^of(123"):  # fmt: skip
+        assert not values.is_scrambled(wrong), wrong
+
+
+def test_password_of_letters_is_told_by_how_unusual_they_are():
+    for value in ("yVAPfaMmS", "OOfEWnsaS", "mynbiqpm", "deiabbgvi", "dlnktugrp", "DLNKTUGRP"):
+        assert password(value, quoted=False), value
+    for value in ("ghaxidwhl", "GHAXIDWHL", "ocKOIMReb", "mynbiqp", "ppuvgrtha"):
+        assert not password(value, quoted=False), value
+
+
+def test_password_is_told_at_each_length():
+    assert password("ab!def")
+    assert password("trading#desk")
+    assert not password("tra-ding", quoted=False)
+    assert password("12341234")
+    assert not password("12312312")
+    assert password("1234!#$%")
+    assert password("mySecretWord")
+    assert not password("mySecretWor")
+    assert password("summertime", quoted=False, whole_line=True)
+    assert not password("sunflower", quoted=False, whole_line=True)
+    assert password("seaside-town")
+    assert not password("sea-towns")
+
+
+def test_phrase_has_no_upper_case_and_no_signs():
+    assert password("1 2 3 4")
+    for phrase in (
+        "correct horse Battery staple",
+        "correct horse b-ttery staple",
+        "horse battery staple",
+        "correct horse in battery",
+    ):
+        assert not password(phrase)
+
+
+def test_expression_is_no_password():
+    for code in ("abc1[0]", "abc1{x}", "abc1(x)", "abc1\\w", "abc1\\s", "abc1=>x", "abc1(?x", "abc1</b>", "abc1<b>", "f(abc1!", "a::b1!",
+                 "abc1[^x"):  # fmt: skip
+        assert not password(code), code
+    for value in ("abc1[x", "abc1=x", "abc1:x!", "abc1<x!"):
+        assert password(value), value
+
+
+def test_recovery_phrase_may_have_words_of_three_and_of_eight_letters():
+    words = [
+        "sun",
+        "mountain",
+        *["gentle", "marble", "forest", "window", "planet", "silver", "ocean", "velvet", "anchor", "copper"],
+    ]
+    assert values.is_mnemonic(" ".join(words))
+    for wrong in ("su", "mountains", "sun1", "Sun", "s-n"):
+        assert not values.is_mnemonic(" ".join([wrong, *words[1:]]))
+
+
+def test_forms_of_keys_have_enough_different_characters():
+    assert values.is_aws_secret(("ABCDEFGHIJK" * 4)[:40])
+    assert not values.is_aws_secret(("ABCDEFGHIJ" * 4)[:40])
+    assert not values.is_aws_secret(("abcdefghijk" * 4)[:40])
+    assert values.is_made_up("abcdefghij1234")
+    assert not values.is_made_up("abcdefghijk123")
+    assert not values.is_made_up("abc-1234")
+    assert values.is_named_digest(f"pip-{HEX}")
+    assert values.is_named_digest(f"sha256:cache/{HEX}")
+    for wrong in (HEX, f"pip{HEX}", f"pip-{HEX[:31]}", f"pip-{HEX.upper()}G"):
+        assert not values.is_named_digest(wrong)
+    assert not values.is_word_and_number("total_1847")
+    assert values.has_symbol("#")
+    assert values.has_symbol("\u00a3")
+    assert not values.has_symbol("aXb")
+
+
+def test_form_is_told_by_the_whole_value():
+    for value in ("x2025-11-07", "ann@example.org!", f"0x{HEX}0g", "<|endoftext|>x"):
+        assert not values.is_something_else(value), value
+    assert values.is_something_else("Ag" + "aB3/" * 70)
+    assert not values.is_dotted("config.")
+
+
+def test_scheme_or_colon_tells_that_a_value_is_something_else():
+    assert values.is_something_else(f"s3://{KEY}")
+    assert values.is_something_else(f"{KEY}:")
