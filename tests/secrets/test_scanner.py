@@ -247,6 +247,24 @@ def test_variants_of_a_thousand_names_are_remembered():
     assert known._variants == {"one.py": known.variant("0.py")} | {"0.py": known.variant("one.py")}
 
 
+def test_variant_that_is_remembered_is_not_found_again():
+    known = SecretScanner(engine="python")
+    known._variants["a.py"] = "as remembered"
+    assert known.variant("a.py") == "as remembered"
+
+
+def test_file_is_read_by_the_kind_of_its_name():
+    line = b"password = wintertime\n"
+    assert rules_found(PLAIN, line, "a.toml") == ["password"]
+    assert rules_found(PLAIN, line, "a.txt") == rules_found(PLAIN, line, "a.py") == []
+
+
+def test_credential_at_the_first_byte_is_found():
+    token = "gh" + "p_" + MAKER.of(B62, 36)
+    (finding,) = PLAIN.scan(token.encode(), "a.py")
+    assert (finding.line, finding.column) == (1, 1)
+
+
 def test_version_changes_with_whatever_could_change_a_finding(monkeypatch):
     entry = ("0" * 32, "jwt", "a")
     versions = [
@@ -392,7 +410,15 @@ LINES = b"".join(
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("size", [5000, BLOCK + OVERLAP_BYTES, 10**6])
 @pytest.mark.parametrize(
-    "lead", [b"", b"\n", b"\n" + b"1" * 3 * BLOCK, b"1" * 2 * BLOCK], ids=["none", "line", "far", "long"]
+    "lead",
+    [
+        b"",
+        b"\n",
+        b"\n" + b"1" * 3 * BLOCK,
+        b"1" * 2 * BLOCK,
+        b"1" * (BLOCK + 5000) + b"\n" + b"1" * 3 * BLOCK,
+    ],
+    ids=["none", "line", "far", "long", "broken"],
 )
 def test_stream_tells_line_and_column_in_the_whole(lead, size):
     data = lead + LINES
