@@ -93,12 +93,14 @@ mutation: $(READY) ## Try mutants: a sample over the core, or MODULES="cas/names
 mutation-report: $(READY) ## Write docs/mutation.md from what `make mutation` found
 	$(PY) -m tests.mutation --report
 
-# pyright and its node come from the lock; the variable keeps its wrapper from asking a server for a newer version.
+# pyright and its node come from the lock; the variable keeps its wrapper from asking a server for a newer version. The
+# two that check types run side by side.
 lint: $(READY) ## ruff, mypy strict, pyright strict, import directions, generated docs
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
-	$(PY) -m mypy
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright --pythonpath $(PY)
+	$(PY) -m mypy & mypy=$$!; \
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(PY) -m pyright --pythonpath $(PY); pyright=$$?; \
+	wait $$mypy && exit $$pyright
 	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 	$(PY) docs/generate.py --check
 

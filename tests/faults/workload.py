@@ -216,6 +216,8 @@ def keeping(disk, durability, seed, count, variant=""):
     rng = random.Random(seed)
     acknowledged = Acknowledgements(Path(disk))
     deeds = ["forget", "undelete", "gc", "compact", "backup", "heal", "pin", "checkout"]
+    if variant:  # what is broken comes first, as a recording of it is cut until it shows
+        deeds.sort(key={"checkout": "checkout", "compaction": "compact"}[variant].__ne__)
     for number in range(int(count)):
         with open_store(disk, durability) as store:
             store.commit_artifacts(
