@@ -178,7 +178,7 @@ def test_export_follow_exports_what_comes_and_ends_clean_on_sigterm(repository, 
     try:
         assert "exported 1 commit" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()
@@ -191,7 +191,7 @@ def test_export_follow_as_json_writes_a_line_for_each_export_and_a_result(reposi
     try:
         first = json.loads(process.stdout.readline())
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert (process.returncode, err) == (0, "")
@@ -209,7 +209,7 @@ def test_export_follow_as_json_tells_an_error_on_stderr_and_goes_on(repository, 
         (place / "away.git").rename(place / "runs.git")
         assert json.loads(process.stdout.readline())["exported"] == 1
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()

@@ -327,7 +327,7 @@ def test_listener_killed_at_a_point_loses_nothing_that_comes_again_and_doubles_n
                     bus.publish("test.results", passed(f"t{number}", f"c{number}"))
             if code == 0:
                 bus.publish("control", passed(event_type="control"))
-            assert process.wait(30) == code
+            assert process.wait(60) == code
     drain(bus)
     with ArtifactStore(config) as store:
         runs = store.list_artifacts()

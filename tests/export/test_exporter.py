@@ -242,7 +242,7 @@ def test_wait_for_export_returns_when_another_thread_exported(place):
         place.store.wait_for_export(result["correlation_id"], timeout=0.01, state="exported")
     thread = threading.Thread(target=place.export)
     thread.start()
-    state = place.store.wait_for_export(result["correlation_id"], timeout=30, state="exported")
+    state = place.store.wait_for_export(result["correlation_id"], timeout=60, state="exported")
     thread.join()
     assert state["export_state"] == "exported"
 

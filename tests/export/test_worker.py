@@ -37,8 +37,8 @@ def test_worker_in_a_thread_exports_and_stops_with_the_work_complete(place):
     done = threading.Event()
     with ExportWorker(place.store, interval_s=0.01, on_summary=lambda _: done.set()) as worker:
         place.commit()
-        assert done.wait(30)
-        worker.stop(30)
+        assert done.wait(60)
+        worker.stop(60)
     assert place.export().exported == 0
     place.assert_exported()
 

@@ -152,8 +152,11 @@ def test_gc_beside_processes_that_reuse_dying_blobs_loses_nothing(tmp_path):
         ends = []
         for writer in range(2):
             receiving, sending = context.Pipe(duplex=False)
-            process = context.Process(target=_write_in_a_process, args=(tmp_path, writer, 30, sending))
+            process = context.Process(
+                target=_write_in_a_process, args=(tmp_path, writer, 30, sending), daemon=True
+            )
             process.start()
+            sending.close()  # or nobody would hear that the process has ended
             ends.append((process, receiving))
         going_on = [receiving for _, receiving in ends]
         while going_on:

@@ -662,7 +662,7 @@ except KeyboardInterrupt:
         cwd=ROOT,
         env=CLEAN | {"PYTHONPATH": str(ROOT)},
         check=False,
-        timeout=30,
+        timeout=60,
     )
     assert done.returncode == 7
     assert survivors(f"up >{tmp_path}") == []

@@ -79,9 +79,10 @@ def test_compaction_of_a_store_another_process_has_open_is_refused(emptied, tmp_
     config, _ = emptied
     mine, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
-        target=_hold_open, args=(tmp_path, read_only, theirs)
+        target=_hold_open, args=(tmp_path, read_only, theirs), daemon=True
     )
     process.start()
+    theirs.close()  # or nobody would hear that the process has ended
     assert mine.recv() == "open"
     with pytest.raises(StateError, match="in use"):
         compact_store(config)
@@ -100,10 +101,11 @@ def test_store_that_opens_during_a_compaction_waits_and_gets_the_new_file(emptie
     copy = compaction._copy
     mine, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_hold_open, args=(tmp_path, False, theirs))
+    process = context.Process(target=_hold_open, args=(tmp_path, False, theirs), daemon=True)
 
     def start_then_copy(*arguments):
         process.start()
+        theirs.close()
         copy(*arguments)
 
     monkeypatch.setattr(compaction, "_copy", start_then_copy)

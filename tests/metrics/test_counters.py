@@ -295,11 +295,11 @@ def test_who_waits_for_a_fork_keeps_no_transaction_from_counting(store):
         while borrower.is_alive() and not opened._passed._waiters:
             borrower.join(0.01)
         counting.start()
-        counting.join(10)
+        counting.join(60)
         assert not counting.is_alive()
     finally:
         opened.after_fork_in_parent()
-    borrower.join(10)
+    borrower.join(60)
     assert not borrower.is_alive()
 
 

@@ -419,7 +419,7 @@ def test_threads_that_fork_at_once_let_transactions_in_again(tmp_path, monkeypat
 
     def meet(self):
         before_fork(self)
-        both_inside.wait(30)
+        both_inside.wait(60)
 
     def fork():
         registry._before_fork()
@@ -434,6 +434,6 @@ def test_threads_that_fork_at_once_let_transactions_in_again(tmp_path, monkeypat
         thread.join()
     reader = threading.Thread(target=store.list_artifacts, daemon=True)
     reader.start()
-    reader.join(10)
+    reader.join(60)
     assert not reader.is_alive()  # closing would not end either
     store.close()

@@ -13,7 +13,7 @@ from cas.groupcommit import GroupCommit
 from cas.lmdbenv import SUSPECT_FILE, Table
 from tests.store.stores import commit, dump, open_store
 
-WAIT_S = 15  # a test that waits this long has found a deadlock
+WAIT_S = 60  # a test that waits this long has found a deadlock
 
 
 class Gate:

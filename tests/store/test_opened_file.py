@@ -19,7 +19,7 @@ from tests.store.stores import commit, open_store
 
 MEBIBYTE = 1 << 20
 GIBIBYTE = 1 << 30
-WAIT_S = 15
+WAIT_S = 60
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ def test_forked_child_makes_its_own_even_when_the_lock_was_held(tmp_path):
         first = made.get(store.environment, object)
         answer = fork.SimpleQueue()
         with made._lock:  # as a thread of the parent that is just making one
-            child = fork.Process(target=_report, args=(store.environment, first, answer))
+            child = fork.Process(target=_report, args=(store.environment, first, answer), daemon=True)
             child.start()
-        child.join(20)
+        child.join(60)
         assert child.exitcode == 0
         assert answer.get() is False

@@ -14,7 +14,7 @@ import pytest
 from tests.store.stores import FILES, commit, open_store
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 30
+WAIT_S = 120
 
 # Run in an interpreter of its own: a fork beside the threads of a test runner is not what is tested here.
 START_METHODS = """

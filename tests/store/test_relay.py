@@ -20,7 +20,7 @@ from cas.relay import FOLDER, TURN_FILE, Relay
 from tests.store.stores import commit as commit_run
 from tests.store.stores import dump
 
-WAIT_S = 15
+WAIT_S = 60
 
 HOLDER = """
 import sys, time
