@@ -150,3 +150,48 @@ def test_service_goes_on_when_counts_cannot_be_written_or_the_bus_not_closed(sto
     monkeypatch.setattr(type(store), "flush_metrics", refuse)
     found = Watched(store, [0])
     assert found.lines[1:] == ["already gone", "the disk is full", "listening: 0 received, nothing published"]
+
+
+def test_pauses_double_up_to_half_a_minute(store):
+    found = Watched(store, [ConnectionError("no answer")] * 9)
+    assert found.waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert found.lines == [
+        "no answer; trying again",
+        "waiting for Redis: 0 received, nothing published, 9 failures",
+    ]
+    assert found.bus.waited == []
+
+
+def test_health_line_names_what_was_published_in_order_of_its_names(store):
+    found = Watched(store, [passed(task_id=None), passed(), passed(correlation_id="c2")])
+    assert found.lines[-1] == "listening: 3 received, 2 artifact.committed, 1 artifact.rejected"
+
+
+def test_health_is_told_once_a_minute_unless_said_otherwise(store):
+    times = iter([0.0, 60.0, 60.0, 119.0, 120.0, 120.0])
+    bus, reports = ScriptedBus([0, 0, 0]), []
+    service = ListenService(
+        store, bus, ArtifactEventHandler(store, bus), wait=lambda _: None, should_stop=lambda: not bus.steps,
+        tell=lambda _: None, tell_health=reports.append, clock=lambda: next(times),
+    )  # fmt: skip
+    service.run()
+    assert len(reports) == 3
+
+
+def test_pushed_runs_are_announced_after_each_poll_and_metrics_flushed_with_the_health(store, monkeypatch):
+    calls = []
+    monkeypatch.setattr(ArtifactEventHandler, "announce_pushed", lambda _: calls.append("announce"))
+    monkeypatch.setattr(type(store), "flush_metrics", lambda _: calls.append("flush"))
+    Watched(store, [0, ConnectionError("gone"), 0])
+    assert calls == ["announce", "announce", "flush"]
+
+
+def test_service_subscribes_before_it_polls_and_says_which_server_it_lost(store):
+    found = Watched(store, [ExportError("lost"), 0], as_lines=False)
+    assert found.lines == [
+        "connected to redis://***@127.0.0.1:1/0",
+        "lost; trying again",
+        "connected to redis://***@127.0.0.1:1/0 again",
+    ]
+    (report,) = found.reports
+    assert (report["state"], report["failures"], report["received"]) == ("listening", 1, 0)
