@@ -15,6 +15,7 @@ from cas import IntegrityError, ReadOnlyStoreError, StateError, StorageError, St
 from cas.lmdbenv import DATA_FILE, SUSPECT_FILE, Table, environment
 from cas.lmdbenv.creation import create_environment
 from cas.lmdbenv.registry import close_environment, open_environment
+from cas.lmdbenv.visits import Visit
 
 GIBIBYTE = 1 << 30
 
@@ -144,7 +145,7 @@ def test_tables_are_opened_with_the_file_held_by_who_may_write(folder, monkeypat
 
     held = []
     monkeypatch.setattr(
-        environment, "open_tables", lambda raw: held.append(len(locks._writing)) or environment_tables(raw)
+        environment, "open_tables", lambda raw: held.append(len(locks._owned)) or environment_tables(raw)
     )
     for read_only in (False, True):
         made = open_environment(folder, map_size_bytes=GIBIBYTE, durability="full", read_only=read_only)
@@ -170,7 +171,7 @@ def test_closed_store_says_what_to_do(folder):
             call()
         assert caught.value.hint == "Open a new ArtifactStore."
     assert made.is_gone
-    assert made._open_counts == {}
+    assert set(made._visits.threads()) == set()
 
 
 def test_suspect_store_refuses_writes_and_names_its_folder(opened, folder):
@@ -289,15 +290,16 @@ def test_copy_that_fails_is_told_of_its_own_folder(opened, folder, tmp_path, mon
     assert not (folder / SUSPECT_FILE).exists()
 
 
-def test_thread_inside_is_counted_however_often_it_enters(opened):
+def test_thread_inside_is_known_until_the_last_of_its_visits_ends(opened):
     thread = threading.get_ident()
-    opened.enter()
+    visit = Visit()
+    opened.enter(visit)
     with opened.holding_off_forks():
-        assert opened._open_counts == {thread: 2}
-    opened.leave()
-    assert opened._open_counts == {}
-    opened.leave()
-    assert opened._open_counts == {}
+        assert set(opened._visits.threads()) == {thread}
+    assert set(opened._visits.threads()) == {thread}
+    for _ in range(2):  # a second word of the same end changes nothing
+        opened.leave(visit)
+        assert set(opened._visits.threads()) == set()
 
 
 def test_users_are_counted_and_the_last_one_closes(folder):
@@ -324,4 +326,4 @@ def test_forked_process_that_finds_an_open_transaction_is_told_how_to_start_work
     monkeypatch.undo()
     assert caught.value.subject == str(folder)
     assert "spawn or forkserver" in caught.value.hint
-    assert opened._open_counts == {}
+    assert set(opened._visits.threads()) == set()

@@ -204,15 +204,15 @@ def test_only_a_folder_that_is_there_is_held_as_one(tmp_path, what):
     assert path.exists() == (what != "missing")
 
 
-def test_writer_holds_the_file_itself_and_notes_it_by_thread(tmp_path):
+def test_writer_holds_the_file_itself_and_keeps_it_from_children(tmp_path):
     path = tmp_path / "data"
     path.touch()
     with locks.hold_to_write(path):
-        descriptor = locks._writing[threading.get_ident()]
+        (descriptor,) = locks._owned
         assert os.path.samestat(os.fstat(descriptor), path.stat())
         assert not is_inherited_by_programs(descriptor)
         assert not can_be_had(path, fcntl.LOCK_SH)
-    assert locks._writing == {}
+    assert locks._owned == {}
     assert can_be_had(path)
 
 
@@ -221,8 +221,17 @@ def test_writer_whose_block_fails_gives_the_file_back(tmp_path):
     path.touch()
     with pytest.raises(ZeroDivisionError), locks.hold_to_write(path):
         raise ZeroDivisionError
-    assert locks._writing == {}
+    assert locks._owned == {}
     assert can_be_had(path)
+
+
+def test_writer_whose_lock_fails_for_another_reason_is_told_and_leaves_nothing_open(tmp_path, monkeypatch):
+    path = tmp_path / "data"
+    path.touch()
+    monkeypatch.setattr(locks.fcntl, "flock", refuse(errno.EIO))
+    with pytest.raises(OSError, match="Input/output"), locks.hold_to_write(path):
+        raise AssertionError("begun without the lock")
+    assert locks._owned == {}
 
 
 def test_writer_waits_for_the_file(tmp_path):
@@ -244,11 +253,13 @@ def test_writer_waits_for_the_file(tmp_path):
 
 @pytest.mark.parametrize("code", UNSUPPORTED)
 def test_writer_where_there_are_no_locks_goes_on_without(tmp_path, monkeypatch, code):
-    path = tmp_path / "data"
+    path, done = tmp_path / "data", []
     path.touch()
     monkeypatch.setattr(locks.fcntl, "flock", refuse(code))
     with locks.hold_to_write(path):
-        assert locks._writing == {}
+        done.append(code)
+    assert done == [code]
+    assert locks._owned == {}
 
 
 def test_writer_of_a_missing_file_is_refused(tmp_path):
@@ -256,12 +267,31 @@ def test_writer_of_a_missing_file_is_refused(tmp_path):
         raise AssertionError("begun without the lock")
 
 
-def test_inherited_locks_of_other_threads_are_closed_and_the_own_one_kept(tmp_path, monkeypatch):
-    mine, other = (os.open(tmp_path, os.O_RDONLY) for _ in range(2))
-    table = {threading.get_ident(): mine, -1: other}
-    monkeypatch.setattr(locks, "_writing", table)
+def test_inherited_locks_are_closed_all_of_them_and_forgotten(tmp_path, monkeypatch):
+    one, two, gone = (os.open(tmp_path, os.O_RDONLY) for _ in range(3))
+    os.close(gone)
+    monkeypatch.setattr(locks, "_owned", {one: None, gone: None, two: None})
     locks.let_go_inherited()
-    assert table == {threading.get_ident(): mine}
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(other)
+    assert locks._owned == {}
+    for descriptor in (one, two):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+def test_block_that_ends_in_a_child_closes_nothing_of_the_childs(tmp_path):
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    with locks.owned(descriptor):
+        locks.let_go_inherited()
+        mine = os.open(tmp_path, os.O_RDONLY)
+        assert mine == descriptor, "the number is given again"
+    os.fstat(mine)
     os.close(mine)
+
+
+def test_owned_lock_is_given_up_where_a_child_holds_a_copy(tmp_path):
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    copy = os.dup(descriptor)
+    with locks.owned(descriptor):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert can_be_had(tmp_path)
+    os.close(copy)
