@@ -220,6 +220,12 @@ def test_what_the_remote_has_lost_is_queued_again(store, repo):
     assert lost(store, repo, {}) == {1, 2, 3}
 
 
+def test_damaged_manifest_keeps_no_lost_run_from_being_queued_again(store, repo):
+    everything = refs(store, 1, 2, 3)
+    damage(store, 3)
+    assert lost(store, repo, without(everything, f"refs/heads/{T2}")) == {2}
+
+
 def test_tip_that_the_store_does_not_know_is_taken_for_one_on_top(store, repo):
     everything = refs(store, 1, 2, 3)
     assert lost(store, repo, everything | {f"refs/heads/{T2}": "1" * 40}) == set()
