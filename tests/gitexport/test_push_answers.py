@@ -387,6 +387,26 @@ def test_tags_of_a_branch_that_the_remote_went_on_from_are_pushed_alone(far):
     assert outcomes(report) == {"a": (PUSHED, "")}
 
 
+def test_every_kind_of_what_is_left_goes_on_after_one_answer(far):
+    """A branch ahead whose tag is left, one without an answer, one that may pass, one refused, one beside it."""
+
+    def answer(refs):
+        found = said(
+            {"a": "fetch first", "x": "fetch first", "c": "timed out", "d": "hook declined", "e": ATOMIC},
+            refs,
+        )
+        return PushAnswer({name: one for name, one in found.refs.items() if name[-1] != "b"}, "")
+
+    far.answers = [answer]
+    far.holds = {"refs/heads/a": "a" * 40}
+    report = far.run(group("a", "x"), *map(group, "bcde"))
+    assert far.words == ["abcde", "", "b", "c", "e"]
+    assert {key: outcome.state for key, outcome in report.outcomes.items()} == {
+        **dict.fromkeys("abce", PUSHED),
+        "d": REJECTED,
+    }
+
+
 def test_callers_word_on_what_stands_on_what_is_taken(far):
     far.answers, far.holds = [refusing(a="non-fast-forward")], {"refs/heads/a": "d" * 40}
     asked = []
