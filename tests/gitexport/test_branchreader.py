@@ -114,6 +114,16 @@ def test_tree_that_the_repository_has_lost_is_missed(repo, file):
     assert caught.value.subject == root
 
 
+def test_repository_is_opened_under_the_options_of_the_store(repo, monkeypatch):
+    opened, open_ = [], GitRepository.open
+    monkeypatch.setattr(
+        GitRepository, "open", lambda path, options=None: opened.append(open_(path, options)) or opened[-1]
+    )
+    config = ArtifactStoreConfig(repo_path=repo.path, git_ssh_command="ssh -4")
+    assert BranchReader(config).branch_tip(repo.path, "main") is None
+    assert [one.options.ssh_command for one in opened] == ["ssh -4"]
+
+
 def test_tip_of_sha256_says_so(tmp_path):
     repo = GitRepository.create_bare(tmp_path / "wide.git", "sha256")
     oid = commit(repo, tree(repo))

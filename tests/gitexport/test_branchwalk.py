@@ -205,6 +205,20 @@ def test_trees_of_a_path_are_those_down_to_the_folder_and_all_below(repo):
     assert both.keys() == {root, second, backtest, codes, task, deep, deepest, other}
 
 
+@pytest.mark.parametrize("lost", ["backtest", "codes", "task"])
+def test_tree_that_is_missing_ends_its_path(tmp_path, lost):
+    repo = GitRepository.create_bare(tmp_path / "r.git")
+    task = tree(repo, f="x")
+    codes = tree(repo, t="/" + task)
+    backtest = tree(repo, codes="/" + codes)
+    root = tree(repo, Backtest="/" + backtest)
+    trees = {"root": root, "backtest": backtest, "codes": codes, "task": task}
+    oid = trees[lost]
+    (repo.common_dir / "objects" / oid[:2] / oid[2:]).unlink()
+    above = list(trees.values())[: list(trees).index(lost)]
+    assert path_trees(repo, [root], {root: [b"t"]}).keys() == set(above)
+
+
 def test_folder_of_that_name_that_is_a_file_is_no_tree(repo):
     codes = tree(repo, t="a file")
     root = tree(repo, Backtest="/" + tree(repo, codes="/" + codes))
