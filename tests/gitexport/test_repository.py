@@ -138,6 +138,24 @@ def test_folder_that_is_no_repository_is_told_with_a_way_out(tmp_path):
         assert caught.value.hint == hint
 
 
+def test_folder_within_a_bare_repository_is_none(repo):
+    with pytest.raises(GitCommandFailedError) as caught:
+        GitRepository.open(repo.path / "objects")
+    assert fields(caught.value)[:2] == ("not_a_repository", str(repo.path / "objects"))
+
+
+def test_move_that_git_refuses_is_told_by_its_reason(repo):
+    one, two = commit(repo.path, "1"), commit(repo.path, "2")
+    repo.update_refs([RefChange(A, None, one)])
+    for change in (RefChange(A, two, one), RefChange(A, None, two), RefChange(A, two, None)):
+        with pytest.raises(ConflictError) as caught:
+            repo.update_refs([RefChange(B, None, one), change])
+        assert caught.value.subject == A
+    with pytest.raises(IntegrityError):
+        repo.update_refs([RefChange(B, None, "1" * 40)])
+    assert repo.list_refs() == {A: RefValue(one)}
+
+
 def test_refs_are_listed_below_each_prefix(repo):
     oid = commit(repo.path)
     annotated = tag(repo.path, oid)
