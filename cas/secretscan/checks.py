@@ -193,11 +193,7 @@ def url(data: bytes, start: int, end: int) -> Span | None:
 def password(data: bytes, start: int, end: int) -> Span | None:
     """Accept what can be a password in a place where one belongs."""
     value = _text(data, start, end).strip()
-    if (
-        values.is_stand_in(value)
-        or value.lower() in known.DEFAULT_PASSWORDS
-        or len(value) < _MIN_PASSWORD_CHARS + 2
-    ):
+    if values.is_stand_in(value) or len(value) < _MIN_PASSWORD_CHARS + 2:
         return None
     return (start, end) if values.is_password(value, quoted=True) else None
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from cas.secretrules import vocabulary as known
 from cas.secretscan import checks
 from tests.secrets.corpus import B62, Maker
 
@@ -114,6 +115,7 @@ def test_marked_key_may_begin_or_end_with_its_mark():
     body = MAKER.of(B62, 36)
     assert around("marked", " ", "JQQJ", f"{body} ") == f"JQQJ{body}"
     assert around("marked", f" {body}", "JQQJ", " ") == f"{body}JQQJ"
+    assert around("marked", body, "JQQJ") == f"{body}JQQJ"
 
 
 def test_encoded_key_is_random_behind_its_beginning():
@@ -326,6 +328,7 @@ def test_value_ends_where_the_match_does():
     assert around("der", "", "A" * 36 + KEY[:20], KEY) is None
     assert around("padded", f"{KEY}{KEY} ", "A" * 60 + KEY[:20]) is None
     assert around("padded", "", "A" * 60 + KEY[:20], KEY) is None
+    assert taken("padded", "", "AAX" + MAKER.of(B62, 39))
     assert around("client", "MyClient('", HEX, "', f(1))") is None
     assert taken("client", "MyClient('", KEY, "', f(1))")
     assert taken("login", "login('ann', '", PASSWORD, " and more")
@@ -354,6 +357,7 @@ def test_token_of_github_is_told_by_all_but_its_last_six_characters():
     assert around("github", "", f"ghp_{KEY[:15]}") is None
     assert taken("github", "", f"ghp_{KEY[:16]}")
     assert around("github", "", f"ghp_{KEY[:20]}_example") is None
+    assert taken("github", "", f"ghp_{KEY[:20]}_{KEY[20:26]}")
 
 
 def test_word_behind_the_prefix_of_stripe_is_none_whatever_stands_before():
@@ -384,12 +388,17 @@ def test_password_of_an_address_has_no_signs_of_a_template():
     for value in ("482137", "ab%cd9x", "ab)cd9x", "a1b2"):
         assert taken("url", "postgres://ann:", value, "@host/db"), value
     assert around("url", "postgres://" + "a" * 77 + ":", "a" * 77, "@host/db") is None
+    assert around("url", "://annlee7:", "annlee7", "@host/db") is None
+    assert around("url", "see https://x or ftp://annlee7:", "annlee7", "@host/db") is None
 
 
 def test_password_of_six_characters_is_taken():
     assert taken("password", "", "abc12!")
     assert taken("password", "", "wintertime")
     assert taken("password", "", " abc12! ")
+    for value in known.DEFAULT_PASSWORDS:
+        assert around("password", "", value) is None, value
+        assert around("password", "", value.upper()) is None, value
     assert around("password", "", "ab12!") is None
     assert around("password", "", " ab12! ") is None
 
