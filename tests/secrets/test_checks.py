@@ -322,6 +322,7 @@ def test_random_value_is_judged_by_what_follows_the_prefix_of_its_provider():
     assert taken("random", "", "miuadivb_aimqswmo")
     assert taken("random", "", "abc123" * 4)
     assert around("random", "", "abc12a" * 4) is None
+    assert taken("random", "", "istifrrtcrkpifirinssnlba")  # its mean cost meets the limit
 
 
 def test_value_ends_where_the_match_does():
