@@ -213,6 +213,13 @@ def test_expression_is_cheap_from_its_worst_text_on(monkeypatch, pattern, bound)
         assert steps.is_cheap(parse(pattern)) == cheap
 
 
+@pytest.mark.parametrize(("pattern", "first"), [(b"ab", 3), (b"a+(?=b)", 4), (b"a+", WIDTH * 3)])
+def test_expression_that_uses_its_steps_up_on_the_way_is_not_cheap(monkeypatch, pattern, first):
+    monkeypatch.setattr(steps, "WINDOW_BYTES", WIDTH)
+    monkeypatch.setattr(steps, "MOST_STEPS", first)
+    assert not steps.is_cheap(parse(pattern))
+
+
 def test_expression_of_too_many_positions_is_not_called_cheap(monkeypatch):
     for limit, cheap in ((2, True), (1, False)):
         monkeypatch.setattr(steps, "_MAX_POSITIONS", limit)
@@ -252,7 +259,18 @@ def costliest(pattern, most):
 
 @pytest.mark.parametrize(
     "pattern",
-    [b"a", b"ab", b"a+", b"a*b", b"a*a*b", b"(?:a|ab)+b", b"a+(?=b)", b"[ab]{2,4}a", b"(?:aa|a){1,3}b"],
+    [
+        b"a",
+        b"ab",
+        b"a+",
+        b"a*b",
+        b"a*a*b",
+        b"(?:a|ab)+b",
+        b"a+(?=b)",
+        b"[ab]{2,4}a",
+        b"(?:aa|a){1,3}b",
+        b"(?:a+|b)+x",
+    ],
 )
 def test_text_that_costs_most_is_as_long_as_the_shortest_of_all(monkeypatch, pattern):
     monkeypatch.setattr(steps, "WINDOW_BYTES", 6)
