@@ -182,6 +182,11 @@ def test_scanner_that_is_warmed_has_the_fast_engine(built):
     assert built == ["hyperscan"]
 
 
+def test_engine_for_a_name_is_the_slow_one(built):
+    assert SecretScanner().shown_name("a.py") == "a.py"
+    assert built == ["python"]
+
+
 def test_time_of_the_slow_engine_is_added_up(built, monkeypatch):
     clock = itertools.count(0, 7)
     monkeypatch.setattr(scanner, "now_ns", lambda: next(clock))
