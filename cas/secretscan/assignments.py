@@ -295,12 +295,7 @@ def _is_below(text: bytes, start: int, value: _Value) -> bool:
         text[value.end : value.end + 2].strip(b"\r")[:1] in {b"", b"\n"}
         and not text[value_line : value.start].strip()
     )
-    return (
-        is_alone
-        and not begun.strip(b" -\"'")
-        and value.start - value_line > start - name_line
-        and text[value.end - 1 : value.end] != b":"
-    )
+    return is_alone and not begun.strip(b" -\"'") and value.start - value_line > start - name_line
 
 
 def _skip_wrappers(text: bytes, at: int, separator: bytes) -> int:

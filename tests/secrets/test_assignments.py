@@ -114,6 +114,7 @@ def test_key_alone_near_a_service_needs_a_random_value(near):
     assert read(f"{near}\nid: key = 'pip-{DIGEST}'", "key = ") is None
     assert read(f"{near}\nid: key == '{KEY}'", "key =") is None
     assert read(f"{near}\nid: key is {KEY}", "key is") is None
+    assert read(f"{near}\nid: key\n  value: {KEY}", "key\n") is None
 
 
 def test_key_alone_has_its_service_within_four_hundred_bytes():
@@ -184,6 +185,7 @@ def test_element_is_read_to_its_end():
 def test_default_of_a_shell_ends_at_the_bracket():
     assert read(f"X=${{API_KEY:-{SHORT}}}/x", "KEY") == ("key", SHORT)
     assert read(f"X=${{API_KEY:-'{SHORT}}}/x", "KEY") == ("key", SHORT)
+    assert read(f"X=${{API_KEY:-{SHORT} and}}", "KEY") == ("key", SHORT)
     assert read(f"Y={{x}} X=${{API_KEY:-{SHORT}}}/x", "KEY") == ("key", SHORT)
     inside = f"{KEY[:16]}}}{KEY[16:]}"
     assert read(f"api_key={inside}", "key", "config") == ("key", inside)
@@ -210,6 +212,7 @@ def test_value_between_three_quotes_has_two_kilobytes_with_its_end():
     body = (KEY * 64)[:2046]
     assert read(f'api_key = """{body[:-1]}"""', "key") == ("key", body[:-1])
     assert read(f'api_key = """{body}"""', "key") == ("key", body[:512])
+    assert read(f'api_key = """{SHORT}""" + """x"""', "key") == ("key", SHORT)
 
 
 def test_value_may_hold_an_escaped_quote_and_no_line_break():
@@ -235,6 +238,7 @@ def test_value_on_the_line_below_is_read_where_settings_put_it():
     assert read(f"password:\n  {PASSWORD} x\n", "password", "config") is None
     assert read(f"password:\n  {PASSWORD}\rX\n", "password", "config") is None
     assert read(f"password:\n  '{PASSWORD}\n", "password", "config") is None
+    assert read(f"password:\n  {PASSWORD}:\n", "password", "config") is None
     assert read(f"password:\n  {PLAIN_PASSWORD}\n", "password", "config") is None
     assert read(f"secret_key:\n  {SCRAMBLED}\n", "key", "config") is None
 
@@ -320,6 +324,7 @@ def test_bare_value_of_code_is_an_expression_but_in_comments_and_texts():
 def test_bare_value_with_a_sign_that_no_expression_has_is_a_text():
     for sign in "#@^~!":
         assert read(f"password = Tr4ding{sign}Desk", "password", "code") == ("password", f"Tr4ding{sign}Desk")
+    assert read("password = Tr4ding#Desk  # why", "password", "code") == ("password", "Tr4ding#Desk")
     assert read("password = Tr4dingDesk", "password", "code") is None
     assert read("password = Tr4ding+Desk", "password", "code") is None
 
