@@ -136,12 +136,11 @@ def _letters(data: bytes) -> bytes:
     return data.translate(_LOWER, _NO_LETTERS)
 
 
-def _occurrences(data: bytes, literal: bytes, start: int = 0, end: int | None = None) -> Iterator[int]:
-    stop = len(data) if end is None else end
-    at = data.find(literal, start, stop)
+def _occurrences(data: bytes, literal: bytes) -> Iterator[int]:
+    at = data.find(literal)
     while at >= 0:
         yield at
-        at = data.find(literal, at + 1, stop)
+        at = data.find(literal, at + 1)
 
 
 class _Automaton:

@@ -43,6 +43,7 @@ def fast(data, *anchors):
 
 def test_slow_engine_gives_the_place_of_each_literal_in_any_case():
     assert python(b"ab xxAB7 aB", FIXED) == [(0, 0), (0, 5), (0, 9)]
+    assert python(b"xxAB7", FIXED) == [(0, 2)]
     assert python(b"cd xcd 1CD", LATE) == [(0, 3), (0, 7)]
     assert python(b"key KEY ey", GUARDED) == [(0, 0), (0, 1), (0, 4), (0, 5), (0, 8)]
     assert python(b"DESK desk1", LOOSE) == [(0, 0), (0, 5)]
@@ -155,7 +156,9 @@ def test_automaton_tells_each_match_by_its_number_and_end():
     automaton = engine._Automaton([(7, b"ab", 0), (9, b"b", 0)])
     assert sorted(automaton.events(b"xab b")) == [(7, 3), (9, 3), (9, 5)]
     assert automaton.cells(b"." * 511 + b"b" + b"." * 600 + b"ab") == {(9, 512), (7, 1024), (9, 1024)}
+    scratch = automaton._local.scratch
     assert automaton.events(b"") == []
+    assert automaton._local.scratch is scratch  # one for each thread
 
 
 def test_engine_is_built_by_its_name():
