@@ -289,10 +289,11 @@ def test_missing_repository_leaves_everything_queued(make_place, tmp_path):
     assert export_status(place.store)["queued"] == 1
 
 
-def test_signed_commits_are_accepted_by_git(make_place, tmp_path):
+@pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
+def test_signed_commits_are_accepted_by_git(make_place, tmp_path, kind):
     pytest.importorskip("cryptography", reason="the extra sign is not installed")
     key = tmp_path / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", key], check=True)
     place = make_place(git_signing_key=key)
     result = place.commit()
     place.commit()
