@@ -95,7 +95,8 @@ class GitRepository:
                 raise _no_repository(self.path) from error
             raise
         git_dir, common_dir, bare, object_format, prefix = os.fsdecode(result.stdout).split("\n")[:5]
-        if prefix:  # a folder inside some other work tree: exporting there would be a surprise
+        # A folder inside some other work tree: exporting there would be a surprise. One's own may be around it.
+        if prefix and not os.path.lexists(self.path / ".git"):
             raise _no_repository(self.path)
         self.git_dir = Path(git_dir)
         self.common_dir = (self.path / common_dir).resolve()

@@ -124,6 +124,20 @@ def test_export_into_a_linked_worktree_reaches_the_common_repository(make_place,
     assert "refs/tags/corr_c0" in refs_of(main)
 
 
+@pytest.mark.parametrize("tree", ["around the repository", "absent"])
+def test_repository_whose_work_tree_is_elsewhere_is_exported_to(make_place, tmp_path, tree):
+    place = make_place(bare=False)
+    place.git("config", "core.worktree", str(tmp_path if tree != "absent" else tmp_path / "absent"))
+    place.commit()
+    before = digest_of_tree(tmp_path) if tree != "absent" else None
+    assert place.export().state == "done"
+    assert "refs/tags/corr_c0" in refs_of(place.path)
+    if before is not None:
+        new = digest_of_tree(tmp_path).items() - before.items()
+        assert {name.split("/")[1] for name, _ in new} == {"repository", "store"}
+        assert all("/.git/" in f"/{name}" for name, _ in new if "/repository/" in f"/{name}")
+
+
 @pytest.mark.parametrize("where", ["global", "repository", "environment"])
 def test_hostile_settings_have_no_effect(make_place, tmp_path, monkeypatch, where):
     place = make_place(bare=False)
