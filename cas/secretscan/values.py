@@ -38,8 +38,9 @@ _REFERENCE: Final = re.compile(
 )
 _DOTTED: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _DOTTED_NUMBERED: Final = re.compile(
-    r"(?!(?:self|config|settings|args|cfg|env)\.)[A-Za-z]+(?:\.[A-Za-z]+)+\d{2,}"
-)  # river.stone84
+    r"(?!(?:self|config|settings|args|cfg|env)\.)[A-Za-z]+(?:[.-][A-Za-z]+)+[.-]?\d{2,}"
+)  # river.stone84, river.stone-bridge.84
+_FORMAT: Final = re.compile(r"%[sdr]\b")
 _SAYS_SO: Final = re.compile(
     r"example|placeholder|change_?-?me|your[_-]?(?:api|secret|token|key|password|access|real|own|bot)|replace[_-]?(?:me|with|this)|"
     r"insert[_-]|dummy|redacted|do[_-]?not[_-]?commit|to[_-]be[_-]|(?:key|token|secret|password)[_-]?(?:goes[_-]?)?here|not[_-]?a[_-]?real"
@@ -72,7 +73,9 @@ def is_stand_in(value: str) -> bool:
     lowered = value.strip().lower()
     if len(set(lowered)) <= 3 or lowered in known.EMPTY_VALUES or _MASKED.search(value):  # "abab", "0000"
         return True
-    if _REFERENCE.search(value) and not _DOTTED_NUMBERED.fullmatch(value):
+    # A place for a value in a format turns up in long random text by chance.
+    told = _FORMAT.sub("", value) if "%" in value and is_random(value, _LONG_CHARS) else value
+    if _REFERENCE.search(told) and not _DOTTED_NUMBERED.fullmatch(value):
         return not (_DOTTED.fullmatch(value) and is_random(value, _LONG_CHARS))
     # Three letters turn up in random text by chance, so they count only where they stand alone.
     alone = re.split(r"[^a-z0-9]+", lowered)

@@ -47,6 +47,17 @@ def test_value_of_another_form_is_no_credential(value):
 def test_value_of_no_other_form_may_be_one():
     for value in (KEY, f"{KEY}.pem", f"{KEY[:16]}/{KEY[16:]}", "river.stone84", "hunter2"):
         assert not values.is_something_else(value), value
+    for value in ("river.stone-bridge.84", "river.stone.bridge.841", "river.stone-84"):
+        assert not values.is_something_else(value), value
+        assert not values.is_stand_in(value), value
+    for value in ("db-1.river.internal", "river.stone-8", "node84.river"):
+        assert values.is_something_else(value), value
+
+
+def test_place_in_a_format_counts_unless_chance_put_it_into_long_random_text():
+    for value in ("%s", "key-%s", "%s-hunter2-%d", "%r"):
+        assert values.is_stand_in(value), value
+    assert not values.is_stand_in(f"{KEY[:9]}%d#{KEY[9:]}")
 
 
 def test_file_named_by_a_digest_or_in_a_folder_is_a_file():
