@@ -327,3 +327,21 @@ def test_forked_process_that_finds_an_open_transaction_is_told_how_to_start_work
     assert caught.value.subject == str(folder)
     assert "spawn or forkserver" in caught.value.hint
     assert set(opened._visits.threads()) == set()
+
+
+@pytest.mark.parametrize(
+    ("way", "first"),
+    [("read", lmdb.MapResizedError), ("read", lmdb.ReadersFullError), ("write", lmdb.MapResizedError)],
+)
+def test_transaction_begun_at_the_second_try_reads_without_copying_as_ever(opened, monkeypatch, way, first):
+    begun, raw = [], opened._raw
+
+    def begin(**how):
+        begun.append(how)
+        if len(begun) == 1:
+            raise first("at the first try")
+        return raw.begin(**how)
+
+    monkeypatch.setattr(opened, "_raw", Raw(raw, begin=begin, set_mapsize=lambda _: None))
+    with getattr(opened, way)():
+        assert begun[0] == begun[1] == ({"buffers": True} | ({"write": True} if way == "write" else {}))
