@@ -314,4 +314,4 @@ def without_overlaps(hits: list[Hit]) -> list[Hit]:
             continue
         kept.append(hit)
         taken.setdefault(hit.start // AHEAD_BYTES, []).append(hit)
-    return sorted(kept, key=lambda hit: (hit.start, hit.end, hit.rule))
+    return sorted(kept)

@@ -186,6 +186,8 @@ def test_two_encodings_are_undone_and_no_more():
     nested = whole(f"x: {encoded(f'db_password={once}')} ".encode())
     for depth, count in ((0, 2), (1, 1), (2, 0)):
         assert len(MATCHER.search(nested, ENGINE, "text", depth)) == count
+    for depth, count in ((0, 1), (1, 0)):
+        assert len(MATCHER.search(whole(wide(f"x: {once} ")), ENGINE, "text", depth)) == count
     (hit,) = search(wide(f"x: {once} "))
     assert (hit.rule, hit.wide) == ("password", True)
     data = wide(f"x: {once} ")
@@ -312,7 +314,7 @@ def hit(start, end, rank=20, rule="a"):
 @pytest.mark.parametrize(
     ("hits", "kept"),
     [
-        ([hit(0, 4), hit(4, 8)], [0, 1]), ([hit(0, 5), hit(4, 8)], [0]), ([hit(0, 5, 20), hit(4, 8, 21)], [1]),
+        ([hit(0, 4), hit(4, 8)], [0, 1]), ([hit(0, 4), hit(4, 8, 30)], [0, 1]), ([hit(0, 5), hit(4, 8)], [0]), ([hit(0, 5, 20), hit(4, 8, 21)], [1]),
         ([hit(4, 6), hit(4, 8)], [1]), ([hit(4, 8), hit(2, 5)], [1]), ([hit(4, 8, rule="b"), hit(4, 8, rule="a")], [1]),
         ([hit(9, 12), hit(1, 3)], [1, 0]), ([hit(0, 20, 30), hit(2, 4, 20), hit(18, 22, 10), hit(20, 22, 5)], [0, 3]),
         ([hit(0, 10_300, 50), hit(10_250, 10_260)], [0]), ([hit(0, 10_300, 50), hit(10_300, 10_310)], [0, 1]),

@@ -11,7 +11,7 @@ from cas.secretscan.scanner import place_of
         ("strategy.py", "code"), ("a/b/Strategy.PY", "code"), ("a\\b\\run.py", "code"),
         ("settings.ini", "config"), ("a/settings.toml", "config"), (".env", "config"), (".env.local", "config"),
         ("prod.env.bak", "config"), ("Dockerfile", "config"), ("Containerfile.dev", "config"),
-        ("a\\b\\Dockerfile", "config"), (".envrc", "config"),
+        ("a\\b\\Dockerfile", "config"), (".envrc", "config"), (".environment", "config"),
         ("notes", "text"), ("notes.txt", "text"), ("python", "text"), ("py.txt", "text"), ("a.py/notes", "text"),
     ],
 )  # fmt: skip
