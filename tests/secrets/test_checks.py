@@ -218,7 +218,7 @@ def test_value_that_a_function_returns_belongs_to_its_name():
         assert around("returned", before, KEY) is None
     assert around("returned", "def api_key():\n    return '", "an ordinary text") is None
     assert taken("returned", "api_key(" + " " * 292, KEY)
-    assert around("returned", "api_key(" + " " * 300, KEY) is None
+    assert around("returned", "api_key(" + " " * 293, KEY) is None
 
 
 def test_padded_key_is_random_behind_its_zeroes():
@@ -293,6 +293,7 @@ def test_value_under_the_bare_name_of_a_service_is_taken_unless_it_may_be_a_dige
 def test_last_field_of_a_password_file_is_taken_with_a_digit():
     assert taken("pgpass", "x\nhost:5432:db:ann:", PASSWORD)
     assert taken("pgpass", "*:*:*:ann:", "hunter22")
+    assert taken("pgpass", ":5432:db:ann:", PASSWORD)
     for before in ("host:5432:db:", "a:host:5432:db:ann:", "my host:5432:db:ann:", ""):
         assert around("pgpass", before, PASSWORD) is None
     assert around("pgpass", "host:5432:db:ann:", "huntershunter") is None
@@ -327,6 +328,8 @@ def test_random_value_is_judged_by_what_follows_the_prefix_of_its_provider():
 
 def test_value_ends_where_the_match_does():
     assert around("der", "", "A" * 36 + KEY[:20], KEY) is None
+    assert around("der", KEY + KEY, "A" * 36 + KEY[:20]) is None
+    assert taken("github", "", f"ghp_{KEY}", " for example")
     assert around("padded", f"{KEY}{KEY} ", "A" * 60 + KEY[:20]) is None
     assert around("padded", "", "A" * 60 + KEY[:20], KEY) is None
     assert taken("padded", "", "AAX" + MAKER.of(B62, 39))
@@ -364,6 +367,7 @@ def test_token_of_github_is_told_by_all_but_its_last_six_characters():
 def test_word_behind_the_prefix_of_stripe_is_none_whatever_stands_before():
     assert around("stripe", "the key is: ", "sk_live_averyordinaryname") is None
     assert taken("stripe", "the key is: ", "sk_live_qzxvkjwqpfghzxqj")
+    assert taken("stripe", "", "sk_live_istifrrtcrkpifirinssnlba")  # its mean cost meets the limit
     assert taken("stripe", "", "sk_live_averyordinaryname1")
 
 
