@@ -150,6 +150,7 @@ def run(
     interval: Interval = 10.0,
 ) -> None:
     """Export once, or with --follow again and again; the same as `cas export` alone."""
+    from cli.signals import unwound_by_sigterm
     from gitexport import Exporter
 
     session = ctx.ensure_object(Session)
@@ -162,7 +163,11 @@ def run(
             )
         _follow(session, interval)
         return
-    with session.open_for_writing(scans=False) as store, session.output.progress() as progress:
+    with (
+        session.open_for_writing(scans=False) as store,
+        session.output.progress() as progress,
+        unwound_by_sigterm(),
+    ):
         summary = Exporter(store).run(
             limit=limit,
             only=only or None,
@@ -410,6 +415,7 @@ def archive(
     Exit code 0: done, also where branches stay; 8: something is left, run it again; 9: the remote refused something, or
     the archive ref is not as it was made; 10: an export is running.
     """
+    from cli.signals import unwound_by_sigterm
     from gitexport import archive_branches
 
     if older_than is None and keep_newest is None:
@@ -417,7 +423,11 @@ def archive(
     if delete_remote and push is False:
         raise typer.BadParameter("--delete-remote needs the archive at the remote: leave --no-push out")
     session = ctx.ensure_object(Session)
-    with session.open_for_writing(scans=False) as store, session.output.progress() as progress:
+    with (
+        session.open_for_writing(scans=False) as store,
+        session.output.progress() as progress,
+        unwound_by_sigterm(),
+    ):
         summary = archive_branches(
             store,
             older_than_s=older_than,

@@ -1,8 +1,12 @@
 """`cas export`, its status and its proof."""
 
+import contextlib
 import fcntl
 import json
+import os
+import select
 import signal
+import subprocess
 
 import pytest
 
@@ -183,6 +187,35 @@ def test_export_follow_exports_what_comes_and_ends_clean_on_sigterm(repository, 
         process.kill()
         process.communicate()
     assert git("rev-parse", made["branch"], folder="remote.git") == made["commit_sha"]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("ends_at_once", [True, False], ids=["once", "follow"])
+def test_export_that_is_ended_in_a_push_leaves_no_git_behind(
+    repository, commit, spawn, place, git, name, ends_at_once
+):
+    made = commit()
+    os.mkfifo(place / "pushing")
+    hook = place / "remote.git" / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\necho $$ > {place}/pushing\nexec sleep 86399\n")
+    hook.chmod(0o755)
+    process = spawn("export", *(() if ends_at_once else ("--follow",)))
+    sleeper = os.pidfd_open(int((place / "pushing").read_text()))
+    number = getattr(signal, name)
+    while process.poll() is None:
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # two at once may count as one
+            process.wait(60 if ends_at_once else 0.2)
+    process.communicate()
+    assert process.returncode in {-number, 130 if name == "SIGINT" else -number}
+    assert select.select([sleeper], [], [], 10)[0], "what git had started still runs"
+    os.close(sleeper)
+    hook.unlink()
+    ended = repository.ok("export", "--json").json
+    assert (ended["pushed"], ended["state"]) == (1, "done")
+    assert git("rev-parse", made["branch"], folder="remote.git") == made["commit_sha"]
+    assert list((place / "runs.git").glob("cas-push-*")) == []
 
 
 def test_export_follow_as_json_writes_a_line_for_each_export_and_a_result(repository, commit, spawn):
