@@ -62,6 +62,12 @@ class RetentionPolicy:
                 isinstance(value, bool) or not isinstance(value, int | float) or not value > 0
             ):
                 raise InvalidInputError(f"{name} must be above 0", subject=name)
+        for name in ("keep_last", "keep_best"):
+            if isinstance(getattr(self, name), float):
+                raise InvalidInputError(f"{name} must be a whole number", subject=name)
+        if self.by is not None and not isinstance(self.by, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError("by must be the name of a metric", subject="by")
+        _check_patterns(self.keep_tags)
         if (self.keep_best is None) != (self.by is None):
             raise InvalidInputError("keep_best and by belong together", subject="by")
         if self.per not in {"workflow", "task", "store"}:
@@ -71,6 +77,13 @@ class RetentionPolicy:
                 "a policy needs a rule that keeps something",
                 hint="Such as keep_last=10; single runs are forgotten by name.",
             )
+
+
+def _check_patterns(patterns: object) -> None:
+    """Refuse what is no list of texts; a single text would be taken letter by letter, and keep nothing."""
+    items: list[object] = list(patterns) if isinstance(patterns, list | tuple) else [None]  # pyright: ignore[reportUnknownArgumentType]
+    if not all(isinstance(item, str) for item in items):
+        raise InvalidInputError("keep_tags must be a list of texts", subject="keep_tags")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -139,6 +139,27 @@ def test_policy_keep_within_looks_at_the_commit_time(store):
     assert "new4" in kept(decisions)
 
 
+@pytest.mark.parametrize(
+    "value", ["corr_a1", ["corr_a1", 5], {"corr_a1"}, None, b"corr_a1", ("a", None)], ids=repr
+)
+def test_policy_whose_tags_are_no_list_of_texts_is_refused_instead_of_keeping_nothing(value):
+    with pytest.raises(InvalidInputError, match="keep_tags must be a list of texts") as caught:
+        RetentionPolicy(keep_tags=value)
+    assert caught.value.subject == "keep_tags"
+
+
+def test_policy_keeps_whole_numbers_of_runs_by_a_named_metric():
+    for field, settings in (
+        ("keep_last", {"keep_last": 1.5}),
+        ("keep_best", {"keep_best": 2.0, "by": "net_pnl"}),
+        ("by", {"keep_best": 2, "by": 5}),
+    ):
+        with pytest.raises(InvalidInputError) as caught:
+            RetentionPolicy(**settings)
+        assert caught.value.subject == field
+    assert RetentionPolicy(keep_within_s=0.5, keep_tags=["corr_*"]).keep_within_s == 0.5
+
+
 def test_policy_keep_tags_matches_patterns(runs):
     assert kept(runs.forget(policy=RetentionPolicy(keep_tags=("corr_a[12]",)), dry_run=True)) == {"a1", "a2"}
 
