@@ -14,7 +14,8 @@ from cas.destination import folder_path
 from cas.errors import InvalidInputError, SecretDetectedError
 from cas.gc import DEFAULT_DEAD_SHARE
 from cas.meter import Meter, meter_of
-from cas.reader import StoreReader
+from cas.reader import StoreReader, check_whole, is_share
+from cas.retention import RetentionPolicy
 from cas.silence import silent
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from cas.heal import Healing, Wanted
     from cas.meta import StoreMeta
     from cas.records import Record
-    from cas.retention import RetentionPolicy
 
 
 class StoreKeeper(StoreReader):
@@ -150,6 +150,10 @@ class StoreKeeper(StoreReader):
                 return guard, retention.plan_named(transaction, guard, named)
             if policy is None:
                 raise InvalidInputError("name the runs to forget, or give a policy")
+            if not isinstance(policy, RetentionPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidInputError(
+                    f"policy must be a RetentionPolicy, not {type(policy).__name__}", subject="policy"
+                )
             chosen = query.select(transaction, selection)
             return guard, retention.plan(transaction, guard, policy, chosen, self.now_us())
 
@@ -174,7 +178,12 @@ class StoreKeeper(StoreReader):
             return retention.forgotten_record(transaction, sequence)
 
     def list_forgotten(self, limit: int = 50) -> list[Record]:
-        """Return forgotten runs, newest first, with ``forgotten_at``, ``forgotten_because`` and ``can_undelete``."""
+        """Return forgotten runs, newest first, with ``forgotten_at``, ``forgotten_because`` and ``can_undelete``.
+
+        Raises:
+            InvalidInputError: ``limit`` is no whole number.
+        """
+        check_whole(limit, "limit")
         with self.environment.read() as transaction:
             numbers = [sequence for sequence, _ in marks.iter_forgotten(transaction)]
             return [
@@ -211,7 +220,7 @@ class StoreKeeper(StoreReader):
             StateError: Another collection is at work.
             IntegrityError: A row is damaged; `verify` and `heal` first.
         """
-        if not 0 < dead_share <= 1:
+        if not is_share(dead_share):
             raise InvalidInputError("dead_share must be above 0 and at most 1", subject="dead_share")
         decisions: list[retention.Decision] = []
         if policy is not None:

@@ -77,9 +77,9 @@ def purge(
         InvalidFileError: A configured pattern takes too long in a file, so that its fingerprints are not known.
         StorageError: The disk refused; nothing was changed.
     """
-    if not (_FINGERPRINT.fullmatch(target) or _DIGEST.fullmatch(target)):
+    if not isinstance(target, str) or not (_FINGERPRINT.fullmatch(target) or _DIGEST.fullmatch(target)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInputError(
-            "a purge needs a fingerprint (32 hexadecimal characters) or a digest (64)", subject=target
+            "a purge needs a fingerprint (32 hexadecimal characters) or a digest (64)", subject=str(target)
         )
     sought = bytes.fromhex(target) if _DIGEST.fullmatch(target) else None
     search = _Search(environment, scanner, None if sought else target, progress)

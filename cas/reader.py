@@ -51,6 +51,21 @@ _NANOSECONDS_PER_MICROSECOND: Final = 1000
 _MAX_LIST_LIMIT: Final = 1_000_000
 
 
+def check_whole(value: object, what: str) -> None:
+    """Refuse what is no whole number.
+
+    Raises:
+        InvalidInputError: It is none; ``subject`` is ``what``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInputError(f"{what} must be a whole number", subject=what)
+
+
+def is_share(value: object) -> bool:
+    """Tell whether a value is a share of something: a number above 0 and at most 1."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+
+
 class StoreReader:
     """What can be asked of an open store; thread-safe, each call reads one snapshot."""
 
@@ -171,8 +186,7 @@ class StoreReader:
             return None
         with self.environment.read() as transaction:
             if revision is not None:
-                if not isinstance(revision, int) or isinstance(revision, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-                    raise InvalidInputError("revision must be a whole number", subject="revision")
+                check_whole(revision, "revision")
                 return catalog.find_revision(transaction, correlation_id, revision)
             return query.newest_revision(transaction, correlation_id)
 
@@ -330,8 +344,7 @@ class StoreReader:
             InvalidInputError: ``limit`` is no whole number.
         """
         names.check_id(branch, "branch")
-        if not isinstance(limit, int) or isinstance(limit, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidInputError("limit must be a whole number", subject="limit")
+        check_whole(limit, "limit")
         with self.environment.read() as transaction:
             hidden = marks.Hidden(transaction)
             shown = (n for n in catalog.branch_sequences(transaction, branch) if n not in hidden)
@@ -417,7 +430,7 @@ class StoreReader:
             InvalidInputError: ``sample``, ``threads`` or ``max_duration_s`` is out of range.
             StorageError: The disk refused to have the mark lifted.
         """
-        if not 0 < sample <= 1:
+        if not is_share(sample):
             raise InvalidInputError("sample must be above 0 and at most 1", subject="sample")
         if threads is not None and (type(threads) is not int or threads < 1):
             raise InvalidInputError("threads must be a whole number above 0", subject="threads")

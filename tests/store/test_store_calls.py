@@ -378,3 +378,21 @@ def test_rescan_and_purge_work_also_in_a_store_without_a_gate(store):
     assert store.read_file("1", "a.py") == LEAK.encode()
     assert store.purge(target)["dry_run"] is False
     assert refusal(store.read_file, "1", "a.py", kind=IntegrityError).kind == "purged"
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "subject"),
+    [
+        ("verify", {"sample": "all"}, "sample"),
+        ("verify", {"sample": True}, "sample"),
+        ("gc", {"dead_share": "half"}, "dead_share"),
+        ("gc", {"policy": {"keep_last": 1}}, "policy"),
+        ("forget", {"policy": 5}, "policy"),
+        ("list_forgotten", {"limit": "x"}, "limit"),
+        ("list_forgotten", {"limit": True}, "limit"),
+        ("purge", {"target": None}, "None"),
+    ],
+    ids=str,
+)
+def test_argument_of_another_type_is_an_error_that_names_it(store, call, arguments, subject):
+    assert refusal(getattr(store, call), kind=InvalidInputError, **arguments).subject == subject
