@@ -108,6 +108,35 @@ def test_copy_of_an_earlier_compaction_goes_first(folder):
     assert not list(folder.glob("compact-*"))
 
 
+def test_copy_is_made_under_a_name_that_the_next_compaction_knows(folder, monkeypatch):
+    copy, names = compaction._copy, []
+
+    def look(directory, temporary, map_size_bytes):
+        names.append((temporary.parent, temporary.name))
+        copy(directory, temporary, map_size_bytes)
+
+    monkeypatch.setattr(compaction, "_copy", look)
+    compact(folder)
+    ((parent, name),) = names
+    assert parent == folder
+    assert name.startswith("compact-")
+
+
+def test_copys_folder_that_cannot_be_removed_does_not_undo_what_was_done(folder, monkeypatch):
+    before = rows(folder)
+    remove = os.rmdir
+
+    def refuse(path, **options):
+        if "compact-" in str(path):
+            raise OSError(errno.EACCES, "no")
+        remove(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    assert compact(folder)[1] < MEBIBYTE
+    monkeypatch.undo()
+    assert rows(folder) == before
+
+
 def test_compaction_of_a_missing_or_cut_file_is_refused(folder, tmp_path):
     with pytest.raises(StorageError) as caught:
         compact(tmp_path / "nowhere")
