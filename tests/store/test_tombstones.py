@@ -92,3 +92,13 @@ def test_meta_is_read_back_and_a_bad_row_is_refused(store):
             meta.read_meta(store)
     finally:
         store.put(Table.META, b"store", kept)
+
+
+def test_first_of_some_digests_that_was_purged_is_found(store, tmp_path):
+    assert tombstones.find_purged(store, [SECOND, THIRD, FIRST]) == THIRD
+    assert tombstones.find_purged(store, [SECOND]) is None
+    assert tombstones.find_purged(store, []) is None
+    with open_store(tmp_path) as other, other.environment.read() as transaction:
+        asked = []
+        assert tombstones.find_purged(transaction, (asked.append(each) or each for each in [FIRST])) is None
+        assert asked == [], "a store that purged nothing is asked once"
