@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from cas.secretrules import RULES
 from cas.secretscan import allowance, matcher
 from cas.secretscan.allowance import Allowance, PatternTooSlowError
 from cas.secretscan.engine import CELL_BYTES, build
@@ -90,6 +91,8 @@ def test_table_is_read_in_all_but_code_and_an_insert_everywhere():
 def test_rule_of_a_pattern_gives_its_value_or_what_its_check_takes_in():
     token = "gh" + "p_" + MAKER.of(B62, 36)
     assert spans(f"see {token} there") == [("github-token", token)]
+    described = {rule.id: rule.description for rule in RULES}
+    assert [hit.description for hit in search(f"see {token} there")] == [described["github-token"]]
     address = f"postgres://ann:{KEY}@host/db"
     assert spans(address) == [("url-password", KEY)]
     assert spans(address.replace(KEY, "password")) == []
