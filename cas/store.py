@@ -69,7 +69,8 @@ class ArtifactStore(BranchReverter):
     Raises:
         ConfigError: A setting is unusable.
         StorageError: The store cannot be made, opened or understood.
-        StateError: Another process has been compacting it for longer than ``open_timeout``.
+        StateError: Another process has been compacting it for longer than ``open_timeout``, or this one has it open
+            with another durability, or for writing where it is to be opened for reading only, or the other way round.
     """
 
     def __init__(

@@ -102,8 +102,8 @@ def _check_shareable(
     """
     if environment.read_only != read_only or environment.durability != durability:
         raise StateError(
-            f"this process already has the store open with durability {environment.durability!r}"
-            f"{' for reading only' if environment.read_only else ''}",
+            f"this process already has the store open for {'reading only' if environment.read_only else 'writing'}, "
+            f"with durability {environment.durability!r}",
             hint="Close the other ArtifactStore first, or use the same settings.",
             subject=str(directory),
         )

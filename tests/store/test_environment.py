@@ -187,8 +187,13 @@ def test_one_process_shares_the_open_file(tmp_path):
 
 
 def test_one_process_cannot_open_one_store_in_two_ways(tmp_path):
-    with open_store(tmp_path), pytest.raises(StateError, match="already has the store open"):
-        open_store(tmp_path, durability="relaxed")
+    asked = "for writing, with durability 'full'"
+    with open_store(tmp_path):
+        for settings in ({"durability": "relaxed"}, {"read_only": True}):
+            with pytest.raises(StateError, match=f"already has the store open {asked}"):
+                open_store(tmp_path, **settings)
+    with open_store(tmp_path, read_only=True), pytest.raises(StateError, match="open for reading only, with"):
+        open_store(tmp_path)
     with open_store(tmp_path, durability="relaxed") as store:
         commit(store)
 
