@@ -112,32 +112,38 @@ class ExportWorker:
 
     def step(self) -> ExportSummary | None:
         """Export once if something is due; None when nothing was, or when it failed."""
-        now_s = self._clock()
-        queued, awaiting = self._waiting()
-        pushing = self._store.config.auto_push and now_s >= self._push_at_s
-        if not (queued and now_s >= self._write_at_s) and not (awaiting and pushing):
-            return None
         try:
-            summary = self._exporter.run(
-                wait_s=self._interval_s,
-                push=pushing,
-                should_stop=self._stopping.is_set,
-                pause=self._stopping.wait,
-            )
+            summary = self._export_due()
         except ArtifactStoreError as error:
             self._back_off()
             self._write_at_s = self._push_at_s
             if self._on_error is not None:
                 self._on_error(error)
             return None
+        if summary is not None and self._on_summary is not None:
+            self._on_summary(summary)
+        return summary
+
+    def _export_due(self) -> ExportSummary | None:
+        now_s = self._clock()
+        if now_s < min(self._write_at_s, self._push_at_s):
+            return None
+        queued, awaiting = self._waiting()
+        pushing = self._store.config.auto_push and now_s >= self._push_at_s
+        if not (queued and now_s >= self._write_at_s) and not (awaiting and pushing):
+            return None
+        summary = self._exporter.run(
+            wait_s=self._interval_s,
+            push=pushing,
+            should_stop=self._stopping.is_set,
+            pause=self._stopping.wait,
+        )
         # A push that left something behind, or could not begin, is not repeated at once.
         if pushing and self._waiting()[1]:
             self._back_off()
         elif pushing:
             self._pause_s = self._interval_s
             self._push_at_s = self._clock()
-        if self._on_summary is not None:
-            self._on_summary(summary)
         return summary
 
     def _back_off(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cas import StorageError, outbox
 from gitexport.worker import ExportWorker, StopSignal
 from tests.export.places import refs_of
 
@@ -91,6 +92,23 @@ def test_worker_tells_errors_and_goes_on(place, time, tmp_path):
     assert worker.step() is None
     assert len(errors) == 1
     away.rename(place.path)
+    time.now_s += 600
+    assert worker.step().exported == 1
+
+
+def test_worker_that_cannot_read_the_queue_tells_once_and_goes_on_after_a_pause(place, time, monkeypatch):
+    place.commit()
+    told = []
+    worker = ExportWorker(place.store, clock=time, on_error=told.append)
+
+    def fail(*_, **__):
+        raise StorageError("the disk failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "iter_entries", fail)
+        assert worker.step() is None
+        assert worker.step() is None
+    assert [error.message for error in told] == ["the disk failed"]
     time.now_s += 600
     assert worker.step().exported == 1
 
