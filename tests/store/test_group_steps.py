@@ -10,7 +10,7 @@ import pytest
 from cas import StateError, groupcommit
 from cas.groupcommit import GATHER_S, RELAY_FLUSH_S, GroupCommit, RelayRefusedError, _Ticket, group_commit_of
 from cas.lmdbenv import Environment, Table, WriteTransaction
-from cas.relay import TURN_FILE, Turn
+from cas.relay import TURN_FILE, Relay, Turn
 from tests.store.stores import dump, open_store
 
 WAIT_S = 15
@@ -248,6 +248,29 @@ def test_turn_is_asked_for_on_slow_disks_by_who_can_share(store, flush_s, can_en
     queue = GroupCommit(store.environment, decode=put if can_decode else None)
     assert queue.run(put(b"a", [1]), encode=(lambda: b"a") if can_encode else None) == [1]
     assert (store.environment.directory / TURN_FILE).exists() == shares
+
+
+def test_leader_posts_its_work_where_another_process_has_the_turn(store):
+    store.environment._flushes_s.extend([1.0] * 8)
+    queue, results = GroupCommit(store.environment, decode=put), []
+    relay = Relay(store.environment.directory)
+
+    def run():
+        results.append(queue.run(put(b"a", [1]), encode=lambda: b"posted"))
+
+    caller = threading.Thread(target=run, daemon=True)
+    with relay.turn(lambda: None) as turn:
+        caller.start()
+        for _ in range(WAIT_S * 100):
+            if relay.posts() or results:
+                break
+            caller.join(0.01)
+        ((name, content),) = turn.iter_posts()
+        assert content == b"posted"
+        turn.reply(name, msgspec.msgpack.encode([7]))
+    caller.join(WAIT_S)
+    assert results == [[7]]
+    assert (queue.relayed_count, queue.transaction_count, keys(store)) == (1, 0, [])
 
 
 def test_leader_waits_for_who_is_still_preparing(store):
