@@ -19,6 +19,7 @@ class Far:
     def __init__(self):
         self.answers = []
         self.pushes = []
+        self.left = None  # names it shows when it is asked; None for all that were to go
 
     def delete_once(self, repository, url, refs, *, timeout_s, atomic):
         assert (repository, url, timeout_s) == (self, "url", 7)
@@ -31,6 +32,16 @@ class Far:
             return answer
         return PushAnswer(
             {name: RefAnswer(name[-1] not in answer, answer.get(name[-1], "")) for name in refs}, ""
+        )
+
+    def list_remote_refs(self, url, *, timeout_s):
+        assert (url, timeout_s) == ("url", 7)
+        if isinstance(self.left, Exception):
+            raise self.left
+        return (
+            self.refs
+            if self.left is None
+            else {name: oid for name, oid in self.refs.items() if name[-1] in self.left}
         )
 
     def run(self, letters, **settings):
@@ -82,11 +93,24 @@ def test_remote_that_cannot_be_used_is_not_asked_again(far, monkeypatch):
     for answer, error in (
         (GitCommandFailedError("too slow", kind="git_timeout"), "too slow"),
         (PushAnswer({}, "fatal: no\n\nentry\n"), "fatal: no / entry"),
-        (PushAnswer({}, ""), "git push said nothing"),
+        (PushAnswer({}, ""), "the remote gave no answer"),
         (PushAnswer({}, "x" * 501), "x" * 500),
     ):
-        far.answers = [answer]
-        assert far.run("ab") == DeletionReport(push_count=1, error=error)
+        for left in (None, GitCommandFailedError("cannot be asked either")):
+            far.answers, far.left = [answer], left
+            assert far.run("ab") == DeletionReport(push_count=1, error=error)
+
+
+def test_push_that_ran_out_of_time_is_halved_and_its_lost_answer_asked_for(far):
+    slow = GitCommandFailedError("too slow", kind="git_timeout")
+    far.answers = [slow, {}, {}]
+    assert far.run("abcd") == DeletionReport(deleted_count=4, push_count=3)
+    assert far.words == ["abcd", "ab", "cd"]
+    far.answers, far.left, far.pushes = [slow], "d", []
+    assert far.run("abcd") == DeletionReport(deleted_count=4, push_count=2)
+    assert far.words == ["abcd", "d"]
+    far.answers, far.left = [slow] * 9, None
+    assert far.run("abcdefghijklmnopqrst") == DeletionReport(push_count=4, error="too slow")
 
 
 def test_remote_without_atomic_pushes_is_asked_without_from_then_on(far, monkeypatch):
