@@ -23,32 +23,9 @@ from gitexport.refvalues import RefChange, RefValue, check_oid, check_ref_name
 from gitexport.repository import GitRepository
 from gitexport.transfer import delete_once, push_once
 from tests.gitexport.processes import survivors
+from tests.gitexport.refplaces import CLEAN, git
 
 ROOT = Path(__file__).parents[2]
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_AUTHOR_NAME": "a",
-    "GIT_AUTHOR_EMAIL": "a@example.com",
-    "GIT_COMMITTER_NAME": "a",
-    "GIT_COMMITTER_EMAIL": "a@example.com",
-    "LC_ALL": "C",
-}
-
-
-def git(directory, *args, stdin=""):
-    done = subprocess.run(
-        ["git", *args],
-        cwd=directory,
-        env=CLEAN,
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=60,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def commit(directory, text="x", *parents):

@@ -20,32 +20,9 @@ from gitexport.refs import RefChange, update_refs
 from gitexport.repository import GitRepository
 from gitexport.transfer import sweep_views
 from tests.gitexport.processes import survivors
+from tests.gitexport.refplaces import git
 
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_AUTHOR_NAME": "a",
-    "GIT_AUTHOR_EMAIL": "a@example.com",
-    "GIT_COMMITTER_NAME": "a",
-    "GIT_COMMITTER_EMAIL": "a@example.com",
-    "LC_ALL": "C",
-}
 PUSHED, REJECTED, RETRY, UNKNOWN = PushState.PUSHED, PushState.REJECTED, PushState.RETRY, PushState.UNKNOWN
-
-
-def git(directory, *args, stdin=""):
-    done = subprocess.run(
-        ["git", *args],
-        cwd=directory,
-        env=CLEAN,
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=60,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 class Clock:
