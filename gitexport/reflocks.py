@@ -46,8 +46,9 @@ _PACKED_NEW: Final = "packed-refs.new"  # what git writes under it
 _JOURNAL_HEAD: Final = "cas-gitexport: moving refs by git update-ref"
 _LOCK_WAIT_S: Final = 10.0  # as long as git is let wait for us (core.packedRefsTimeout in git.py)
 POLL_S: Final = 0.01
-# An empty ``.lock`` of our own killed git, or that of its reftables, cannot be told from one that another git has just
-# made; that one is filled or gone within milliseconds, or after a second of compaction, so a minute settles it.
+# An empty or torn ``.lock`` of our own killed git, or that of its reftables, cannot be told from one that another git
+# has just made; that one is filled or gone within milliseconds, or after a second of compaction, so a minute settles
+# it.
 _UNKNOWN_LOCK_AGE_S: Final = 60.0
 _FILE_MODE: Final = 0o666  # the umask does the rest, as for git
 
@@ -180,11 +181,13 @@ def _remove_locks(journal: Path, removed: list[Path]) -> Path | None:
         deletes |= not oid
         if not lock.exists():
             continue
-        content = lock.read_text("ascii", "replace").strip()
-        if content == oid != "" or (not content and _is_settled(lock)):
+        # A power cut may leave the length of what was written, and zeroes, or only its beginning.
+        content = lock.read_text("ascii", "replace").strip("\0\n")
+        is_torn = oid.startswith(content)
+        if content == oid != "" or (is_torn and _is_settled(lock)):
             lock.unlink(missing_ok=True)
             removed.append(lock)
-        elif not content:
+        elif is_torn:
             unknown = lock
     return _remove_shared_locks(journal, removed, deletes=deletes) or unknown
 

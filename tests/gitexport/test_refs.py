@@ -623,10 +623,11 @@ def test_locks_of_our_killed_git_are_told_from_those_of_others(repo):
     assert leftovers(repo) == ["theirs.lock", "unnamed.lock"]
 
 
-def test_young_empty_lock_is_reported_until_it_is_known_to_be_dead(repo):
+@pytest.mark.parametrize(("kept_chars", "zeroes_count"), [(0, 0), (0, 41), (9, 0), (9, 32)])
+def test_young_torn_lock_is_reported_until_it_is_known_to_be_dead(repo, kept_chars, zeroes_count):
     oid = commit(repo.path)
     lock = repo.common_dir / "refs" / "heads" / "x.lock"
-    lock.touch()
+    lock.write_text(oid[:kept_chars] + zeroes_count * "\0")
     journal = repo.common_dir / JOURNAL_NAME
     journal.write_text(f"cas-gitexport: moving refs by git update-ref\n{oid} refs/heads/x\n")
     with pytest.raises(GitCommandFailedError) as caught:
