@@ -9,9 +9,8 @@ per file (docs/decisions.md, D4). A large blob's stream is cut into the parts of
 from __future__ import annotations
 
 import itertools
-import secrets
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
+    from cas.manifest import FileEntry
 
 # A part is dirty in memory twice while it is written; a few MB keep that small.
 PART_BYTES: Final = 4 * 1024 * 1024
@@ -59,6 +59,22 @@ class Blob(msgspec.Struct, frozen=True, gc=False):
     def is_quarantined(self) -> bool:
         """True when the stored bytes are known to be damaged."""
         return self.ruleset == QUARANTINED
+
+
+class Stream(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a stream lies in its segment, its size in bytes, and the CRC-32 of its pack entry."""
+
+    offset: int
+    stored_bytes: int
+    crc32: int
+
+
+class Placed(NamedTuple):
+    """The segment that one commit's new streams went into, its BLAKE3 digest, and the streams by digest of the blob."""
+
+    segment: int
+    segment_digest: bytes
+    streams: dict[bytes, Stream]
 
 
 class NewBlob(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -142,13 +158,13 @@ def encode(blob: Blob) -> bytes:
     )
 
 
-def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[int, int]:
+def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> Placed | None:
     """Store the blobs that are not there yet; streams held in memory share a segment row, or a few when they are long.
 
     A quarantined blob counts as not there: the new bytes take its place.
 
     Returns:
-        How many blobs were added, and the bytes of their streams.
+        Where the streams held in memory lie; None when there were none, or too many for one segment.
 
     Raises:
         PurgedContentError: The content of one was purged before.
@@ -157,8 +173,9 @@ def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[in
     if purged is not None:
         tombstones.refuse(transaction, purged, purged.hex())
     streams: list[bytes] = []
-    offset = added_count = added_bytes = 0
-    segment = next_segment(transaction)
+    placed: dict[bytes, Stream] = {}
+    offset = 0
+    first = segment = next_segment(transaction)
     for new in new_blobs:
         known = find_sound(transaction, new.digest) is not None
         if new.staged_segment is not None:
@@ -174,17 +191,38 @@ def add(transaction: WriteTransaction, new_blobs: Sequence[NewBlob]) -> tuple[in
                 segment, offset, streams = segment + 1, 0, []
             place = (segment, offset, 1)
             streams.append(new.stream)
+            placed[new.digest] = Stream(offset, stored_bytes, new.crc32)
             offset += stored_bytes
         else:
             stored_bytes = new.staged_bytes
             place = (new.staged_segment, 0, new.part_count)
         row = _ROW.pack(*place, stored_bytes, new.size_bytes, new.crc32, new.ruleset) + new.oid
         transaction.put(Table.BLOBS, new.digest, row)
-        added_count += 1
-        added_bytes += stored_bytes
-    if streams:
-        transaction.append(Table.SEGMENTS, segment_key(segment, 0), b"".join(streams))
-    return added_count, added_bytes
+    if not streams:
+        return None
+    joined = b"".join(streams)
+    transaction.append(Table.SEGMENTS, segment_key(segment, 0), joined)
+    return Placed(segment, digest_bytes(joined), placed) if segment == first else None
+
+
+def at(segment: int, stream: Stream, file: FileEntry) -> Blob:
+    """Return the blob of a file whose stream is known to lie there; what its row tells besides is left open."""
+    return Blob(
+        file.digest,
+        file.oid,
+        file.size_bytes,
+        stream.stored_bytes,
+        stream.crc32,
+        segment,
+        stream.offset,
+        1,
+        NOT_SCANNED,
+    )
+
+
+def has_segment(transaction: ReadTransaction, segment: int) -> bool:
+    """Tell whether there is a segment of that number."""
+    return transaction.has(Table.SEGMENTS, segment_key(segment, 0))
 
 
 def next_segment(transaction: ReadTransaction) -> int:
@@ -219,6 +257,11 @@ def iter_stream(transaction: ReadTransaction, blob: Blob) -> Iterator[memoryview
             )
         left_bytes -= len(view)
         yield view
+
+
+def view_segment(transaction: ReadTransaction, segment: int) -> memoryview | None:
+    """Return the bytes of a segment, or None when there is none of that number; the view dies with the transaction."""
+    return transaction.view(Table.SEGMENTS, segment_key(segment, 0))
 
 
 def iter_whole_streams(
@@ -362,68 +405,8 @@ def entry_crc32(header: bytes, stream: bytes) -> int:
     return crc32(stream, crc32(header))
 
 
-class Stage:
-    """A large stream going in over several transactions, under a segment number of its own.
-
-    What is staged is invisible until a commit places a blob row over it; left-overs of a killed writer are found by
-    the garbage collector through the rows ``upload:`` of the meta table. Owned by one thread.
-
-    Attributes:
-        mark: What the row ``upload:`` holds: the process, and a token, as a segment's number is given again.
-    """
-
-    def __init__(self, environment: Environment, owner: bytes) -> None:
-        self._environment = environment
-        self.mark = owner + _TOKEN_SIGN + secrets.token_hex(_TOKEN_BYTES).encode()
-        self._buffer: list[bytes] = []
-        self._buffered_bytes = 0
-        self.segment: int | None = None
-        self.part_count = 0
-        self.stored_bytes = 0
-
-    def feed(self, piece: bytes) -> None:
-        """Take the next piece of the stream; whole parts are written at once, durably."""
-        self._buffer.append(piece)
-        self._buffered_bytes += len(piece)
-        if self._buffered_bytes < PART_BYTES:
-            return
-        joined = memoryview(b"".join(self._buffer))
-        end = len(joined) // PART_BYTES * PART_BYTES
-        for start in range(0, end, PART_BYTES):
-            self._write(joined[start : start + PART_BYTES])
-        self._buffer = [bytes(joined[end:])]
-        self._buffered_bytes = len(joined) - end
-
-    def finish(self) -> None:
-        """Write what is left of the stream."""
-        if self._buffered_bytes or self.segment is None:
-            self._write(memoryview(b"".join(self._buffer)))
-        self._buffer = []
-        self._buffered_bytes = 0
-
-    def _write(self, part: memoryview) -> None:
-        with self._environment.write(reserve_bytes=len(part)) as transaction:
-            if self.segment is None:
-                self.segment = next_segment(transaction)
-                transaction.put(Table.META, upload_key(self.segment), self.mark)
-            elif transaction.get(Table.META, upload_key(self.segment)) != self.mark:
-                raise upload_lost(self.segment)
-            transaction.put(Table.SEGMENTS, segment_key(self.segment, self.part_count), part)
-        self.part_count += 1
-        self.stored_bytes += len(part)
-
-    def discard(self) -> None:
-        """Remove what was staged; for a run that is refused after all."""
-        if self.segment is None:
-            return
-        with self._environment.write() as transaction:
-            settle_upload(transaction, self.segment, self.mark, keep=False)
-        self.segment = None
-
-
 _UPLOAD_PREFIX: Final = b"upload:"
-_TOKEN_SIGN: Final = b" #"
-_TOKEN_BYTES: Final = 8
+TOKEN_SIGN: Final = b" #"
 
 
 def upload_key(segment: int) -> bytes:
@@ -471,7 +454,7 @@ def iter_upload_marks(transaction: ReadTransaction) -> Iterator[tuple[int, bytes
 
 def uploader(mark: bytes) -> bytes:
     """Return the process's part of an upload's mark (`cas.processmark`)."""
-    return mark.partition(_TOKEN_SIGN)[0]
+    return mark.partition(TOKEN_SIGN)[0]
 
 
 def iter_segments(transaction: ReadTransaction) -> Iterator[int]:

@@ -30,6 +30,8 @@ from cas.errors import ArtifactStoreError
 from cas.groupcommit import RelayRefusedError
 from cas.intake import Intake
 from cas.manifest import MANIFEST_FORMAT, ManifestRow, RunManifest
+from cas.objects import GitObject
+from cas.outbox import Attempt, Deposit
 from cas.relay import MAX_ANSWER_BYTES
 
 if TYPE_CHECKING:
@@ -73,17 +75,26 @@ class _Around(NamedTuple):
     is_new_prompt: bool
 
 
+class _Completed(NamedTuple):
+    """What a run becomes in some state of the store: its manifest, its row, and its git objects as queued."""
+
+    run: RunManifest
+    row: ManifestRow
+    objects: bytes
+
+
 @dataclasses.dataclass(slots=True)
 class PreparedRun:
     """A run ready to be applied; everything that does not depend on the store's state is done."""
 
     draft: RunManifest
     root: bytes
+    trees: list[GitObject]
     content_digest: bytes
     intake: Intake
     signer: Signer | None
     # What `foresee` found: the state of the store, and what the run becomes in it.
-    foreseen: tuple[_Around, RunManifest, ManifestRow] | None = None
+    foreseen: tuple[_Around, _Completed] | None = None
     # What the last call of `apply` stored: sequence, manifest and row; None when it was there already.
     stored: tuple[int, RunManifest, ManifestRow] | None = None
 
@@ -106,7 +117,7 @@ class PreparedRun:
         `apply` takes them if the store's state is still such that they are right, and makes them anew if not.
         """
         around = self._around(transaction)
-        self.foreseen = (around, *self._completed(around))
+        self.foreseen = (around, self._completed(around))
 
     def apply(self, transaction: WriteTransaction) -> int:
         """Store the run unless its content is there already; one that was forgotten is shown again, ids and all.
@@ -125,7 +136,7 @@ class PreparedRun:
             self._drop_staged(transaction)
             return there
         self.check_blobs(transaction)
-        blobs.add(transaction, self.intake.new_blobs)
+        placed = blobs.add(transaction, self.intake.new_blobs)
         for digest, ruleset in self.intake.rescanned:
             blobs.remember_scan(transaction, digest, ruleset)
         if there is not None:
@@ -134,12 +145,13 @@ class PreparedRun:
         sequence = catalog.next_sequence(transaction)
         around = self._around(transaction)
         if self.foreseen is not None and self.foreseen[0] == around:
-            _, run, row = self.foreseen
+            run, row, objects = self.foreseen[1]
         else:
-            run, row = self._completed(around)
+            run, row, objects = self._completed(around)
         indexed = indexes.maintained(transaction)
         catalog.add(transaction, sequence, run, row, self.content_digest, indexed)
-        outbox.enqueue(transaction, sequence)
+        deposit = None if placed is None else Deposit.of(placed, run.files)
+        outbox.enqueue(transaction, sequence, Attempt(deposit=deposit, objects=objects))
         self.stored = (sequence, run, row)
         return sequence
 
@@ -185,7 +197,7 @@ class PreparedRun:
             and catalog.prompt_tag_owner(transaction, names.prompt_tag(prompt_hash)) is None,
         )
 
-    def _completed(self, around: _Around) -> tuple[RunManifest, ManifestRow]:
+    def _completed(self, around: _Around) -> _Completed:
         """Add what only the store's state gives: revision, parent, tags; then the ids of commit and tags."""
         run = msgspec.structs.replace(self.draft, revision=around.revision, parent=around.parent)
         signature = None if self.signer is None else gitform.sign(run, self.root, self.signer)
@@ -193,14 +205,16 @@ class PreparedRun:
         tags = [names.correlation_tag(run.correlation_id, run.revision)]
         if run.prompt_hash is not None and around.is_new_prompt:
             tags.append(names.prompt_tag(run.prompt_hash))
+        forms = [gitform.tag_form(run, commit.oid, tag) for tag in tags]
         row = ManifestRow(
             manifest=manifest.encode(run),
             commit_oid=commit.oid,
             tree_oid=self.root,
-            tags=tuple((tag, gitform.tag_form(run, commit.oid, tag).object.oid) for tag in tags),
+            tags=tuple([(form.name, form.object.oid) for form in forms]),
             signature=signature,
         )
-        return run, row
+        objects = [*self.trees, commit, *[form.object for form in forms]]
+        return _Completed(run, row, gitform.encode_objects(objects))
 
 
 def discard_staged(environment: Environment, taken: Intake) -> None:
@@ -254,6 +268,7 @@ class RelayedRun(msgspec.Struct, frozen=True, array_like=True):
 
     draft: RunManifest
     root: bytes
+    trees: list[GitObject]
     content_digest: bytes
     new_blobs: list[NewBlob]
 
@@ -262,7 +277,10 @@ def encode_relayed(prepared: Sequence[PreparedRun]) -> bytes | None:
     """Return prepared runs for another process to apply; None when one has to be signed here, or they are too many."""
     if len(prepared) > _MOST_RELAYED or any(run.signer is not None for run in prepared):
         return None
-    relayed = [RelayedRun(run.draft, run.root, run.content_digest, run.intake.new_blobs) for run in prepared]
+    relayed = [
+        RelayedRun(run.draft, run.root, run.trees, run.content_digest, run.intake.new_blobs)
+        for run in prepared
+    ]
     return msgspec.msgpack.encode(relayed)
 
 
@@ -271,7 +289,12 @@ def decode_relayed(content: bytes) -> Callable[[WriteTransaction], list[int]]:
     relayed = msgspec.msgpack.decode(content, type=list[RelayedRun])
     prepared = [
         PreparedRun(
-            run.draft, run.root, run.content_digest, Intake(run.draft.files, run.new_blobs, (), 0), None
+            run.draft,
+            run.root,
+            run.trees,
+            run.content_digest,
+            Intake(run.draft.files, run.new_blobs, (), 0),
+            None,
         )
         for run in relayed
     ]
@@ -333,10 +356,12 @@ def prepare(
         with_metadata_file=config.include_metadata,
         waivers=intake.waivers,
     )
+    tree = gitform.tree_form(draft)
     digest = manifest.content_digest(ids.workflow_id, ids.task_id, ids.prompt_hash, metadata, intake.entries)
     return PreparedRun(
         draft=draft,
-        root=gitform.tree_form(draft).root,
+        root=tree.root,
+        trees=tree.objects,
         content_digest=digest,
         intake=intake,
         signer=signer,

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
+
+import msgspec
 
 from cas import manifest as manifests
 from cas import names
@@ -34,6 +36,9 @@ from cas.objects import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cas.config import ObjectFormat
     from cas.manifest import Manifest, ManifestRow
     from cas.objects import Signer
 
@@ -41,6 +46,10 @@ if TYPE_CHECKING:
 RUN_SUBJECT: Final = "Add artifacts for "
 _ROOT_FOLDER, _CODES_FOLDER = names.ARTIFACT_ROOT.split("/")
 _SHORT_OID_CHARS: Final = 12
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_OBJECTS_DECODER: Final = msgspec.msgpack.Decoder(
+    list[tuple[Literal["blob", "tree", "commit", "tag"], bytes]]
+)
 # Control characters, line and paragraph separators, invisible and direction-changing marks, and blanks at either end.
 _AWKWARD_IN_LINE: Final = re.compile(
     r"[\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]|\A | \Z"
@@ -305,6 +314,31 @@ def _value(value: object) -> str:
     if type(value) is int or (type(value) is float and math.isfinite(value)):
         return repr(value)  # what JSON writes, without its machinery: metrics are numbers
     return json.dumps(value, ensure_ascii=True, allow_nan=False)
+
+
+def encode_objects(objects: Sequence[GitObject]) -> bytes:
+    """Return a run's git objects as they wait for its export: kinds and contents, without the ids, which these give."""
+    return _ENCODER.encode([(item.kind, item.data) for item in objects])
+
+
+def decode_objects(encoded: bytes, row: ManifestRow, object_format: ObjectFormat) -> list[GitObject] | None:
+    """Return the objects that a run's commit made, each with the id that its bytes have now.
+
+    Returns:
+        None where there are none, or not those of the row: the commit, the root tree and the tags must be the promised
+        ones, and a tree must name every other.
+    """
+    try:
+        contents = _OBJECTS_DECODER.decode(encoded) if encoded else []
+    except msgspec.MsgspecError:
+        return None
+    objects = [GitObject(kind, object_id(kind, data, object_format), data) for kind, data in contents]
+    oids = {item.oid for item in objects}
+    promised = {row.commit_oid, row.tree_oid, *[oid for _, oid in row.tags]}
+    named = b"".join([item.data for item in objects if item.kind == "tree"])
+    if not promised <= oids or any(oid not in named for oid in oids - promised):
+        return None
+    return objects
 
 
 def check_row(manifest: Manifest, row: ManifestRow) -> Form:

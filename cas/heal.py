@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from cas import blobs, catalog, manifest, marks, processmark, soundness, tombstones
-from cas.blobs import NOT_SCANNED, QUARANTINED, SHA1_BYTES, Blob, NewBlob, Stage
+from cas.blobs import NOT_SCANNED, QUARANTINED, SHA1_BYTES, Blob, NewBlob
 from cas.codec import Deflater, crc32
 from cas.digest import Digester
 from cas.errors import ArtifactStoreError, IntegrityError, StorageError
@@ -23,6 +23,7 @@ from cas.intake import LARGE_FILE_BYTES
 from cas.lmdbenv import Table
 from cas.manifest import RunManifest
 from cas.objects import ObjectHasher, pack_entry_header
+from cas.staging import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

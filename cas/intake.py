@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Required, TypedDict, cast
 import msgspec
 
 from cas import blobs, names, processmark, tombstones
-from cas.blobs import NOT_SCANNED, RULESET_BYTES, Blob, NewBlob, Stage
+from cas.blobs import NOT_SCANNED, RULESET_BYTES, Blob, NewBlob
 from cas.codec import Deflater, crc32, deflate
 from cas.digest import Digester, digest_bytes
 from cas.errors import (
@@ -33,6 +33,7 @@ from cas.errors import (
 from cas.inputfile import changed, iter_chunks, open_input, unreadable
 from cas.manifest import FileEntry, WaiverEntry
 from cas.objects import ObjectHasher, object_id, pack_entry_header
+from cas.staging import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from cas import metrics, pushfeed
+from cas.blobs import Stream
 from cas.catalog import sequence_key, sequence_of
 from cas.errors import IntegrityError, InvalidInputError, WaitTimeoutError
 from cas.lmdbenv import Table
@@ -22,7 +23,9 @@ from cas.lmdbenv import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from cas.blobs import Placed
     from cas.lmdbenv import ReadTransaction, WriteTransaction
+    from cas.manifest import FileEntry
 
 ExportState = Literal["queued", "exported", "pushed", "parked"]
 
@@ -36,12 +39,37 @@ class Stage(enum.Enum):
     WRITE = b"4"
 
 
+class Deposit(msgspec.Struct, frozen=True, array_like=True):
+    """Where a commit put the new streams of its run, for the export: it need not look them up, nor inflate them.
+
+    A segment with that BLAKE3 digest holds the very streams of the commit. One that was moved, closed up, purged or
+    damaged since has another, or is gone; then the blobs' rows and digests tell.
+
+    Attributes:
+        segment: The segment's number.
+        segment_digest: BLAKE3 of its bytes.
+        streams: For each file of the manifest its stream there; None where an earlier run has brought the blob.
+    """
+
+    segment: int
+    segment_digest: bytes
+    streams: tuple[Stream | None, ...]
+
+    @staticmethod
+    def of(placed: Placed, files: Iterable[FileEntry]) -> Deposit:
+        """Return the deposit of a run with these files."""
+        streams = tuple([placed.streams.get(file.digest) for file in files])
+        return Deposit(placed.segment, placed.segment_digest, streams)
+
+
 class Attempt(msgspec.Struct, frozen=True, array_like=True):
     """How often an entry failed, when last, and why; the reason holds no credential.
 
     ``pushed_at_us`` is set on entries that were queued again for a lost repository: when the remote had them (0:
     never).
     ``held`` is set on parked entries that must not go out, whoever asks: content of theirs, or below them, was purged.
+    ``deposit`` and ``objects``, the manifest's git objects as `cas.gitform.encode_objects` gives them, are there for
+    runs that were committed here and never exported: an export need not work them out again.
     """
 
     attempt_count: int = 0
@@ -49,6 +77,8 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     reason: str | None = None
     pushed_at_us: int = 0
     held: bool = False
+    deposit: Deposit | None = None
+    objects: bytes = b""
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True):
@@ -79,12 +109,13 @@ _LONGEST_POLL_S: Final = 0.25
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _ATTEMPT_DECODER: Final = msgspec.msgpack.Decoder(Attempt)
 _RECEIPT_DECODER: Final = msgspec.msgpack.Decoder(Receipt)
-_FRESH: Final = _ENCODER.encode(Attempt())
+_NEW: Final = Attempt()
+_FRESH: Final = _ENCODER.encode(_NEW)
 
 
-def enqueue(transaction: WriteTransaction, sequence: int) -> None:
+def enqueue(transaction: WriteTransaction, sequence: int, attempt: Attempt = _NEW) -> None:
     """Queue a new manifest for export; called in the manifest's own transaction."""
-    transaction.put(Table.OUTBOX, Stage.WRITE.value + sequence_key(sequence), _FRESH)
+    transaction.put(Table.OUTBOX, Stage.WRITE.value + sequence_key(sequence), _ENCODER.encode(attempt))
 
 
 def iter_entries(

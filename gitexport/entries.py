@@ -13,13 +13,16 @@ from cas import gitform, records
 from cas.errors import IntegrityError
 from cas.manifest import ImportedManifest, RunManifest
 from cas.objects import MODE_SUBMODULE
+from cas.outbox import Attempt
 
 if TYPE_CHECKING:
     from cas.lmdbenv import ReadTransaction
     from cas.manifest import FileEntry, ManifestRow, RollbackManifest
     from cas.objects import GitObject
+    from cas.outbox import Deposit
 
 _PARENT: Final = b"parent "
+_UNKNOWN: Final = Attempt()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Entry:
         needs: Hex ids of what else its objects name; git must have them, the store does not.
         label: How to name it to people.
         is_rollback: Whether it is a rollback; its branch may be one that people commit to as well.
+        deposit: Where its commit put the blobs that were new; None where that is not known.
     """
 
     sequence: int
@@ -49,6 +53,7 @@ class Entry:
     needs: tuple[str, ...]
     label: str
     is_rollback: bool = False
+    deposit: Deposit | None = None
 
     @property
     def short_branch(self) -> str:
@@ -56,38 +61,47 @@ class Entry:
         return self.branch.removeprefix("refs/heads/")
 
 
-def load_entry(transaction: ReadTransaction, sequence: int) -> Entry:
+def load_entry(transaction: ReadTransaction, sequence: int, attempt: Attempt = _UNKNOWN) -> Entry:
     """Return the entry of a stored manifest; that of a rollback holds the objects of the state it goes back to.
+
+    Args:
+        transaction: The snapshot.
+        sequence: Its number in the store.
+        attempt: What the outbox holds of it.
 
     Raises:
         IntegrityError: The manifest is missing or damaged, or its ids are not what it gives.
     """
     loaded, row = records.load(transaction, sequence)
     if isinstance(loaded, RunManifest):
-        return run_entry(sequence, loaded, row)
+        return run_entry(sequence, loaded, row, attempt)
     source = records.find_commit(transaction, loaded.source)
     return rollback_entry(
         sequence, loaded, row, None if source is None else records.load_run(transaction, source)[0]
     )
 
 
-def run_entry(sequence: int, run: RunManifest, row: ManifestRow) -> Entry:
+def run_entry(sequence: int, run: RunManifest, row: ManifestRow, attempt: Attempt = _UNKNOWN) -> Entry:
     """Return the entry of a run, committed here or imported.
 
     Raises:
         IntegrityError: The stored ids are not what the manifest gives.
     """
-    form = gitform.check_row(run, row)
+    objects = gitform.decode_objects(attempt.objects, row, run.object_format)
+    if objects is None:
+        form = gitform.check_row(run, row)
+        objects = [*form.tree.objects, form.commit, *(tag.object for tag in form.tags)]
     return Entry(
         sequence=sequence,
         branch=f"refs/heads/{run.branch}",
         parent=None if run.parent is None else run.parent.hex(),
         commit=row.commit_oid.hex(),
-        tags=tuple((f"refs/tags/{tag.name}", tag.object.oid.hex()) for tag in form.tags),
-        objects=(*form.tree.objects, form.commit, *(tag.object for tag in form.tags)),
+        tags=tuple([(f"refs/tags/{name}", oid.hex()) for name, oid in row.tags]),
+        objects=tuple(objects),
         files=run.files,
         needs=(*_foreign_parents(run), *_foreign_tree(run)),
         label=f"{run.correlation_id}@{run.revision}",
+        deposit=attempt.deposit,
     )
 
 

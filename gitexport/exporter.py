@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import heapq
 import time
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from cas import catalog, outbox, records
 from cas.errors import ArtifactStoreError, ConfigError, ConflictError, IntegrityError, NotFoundError
-from cas.outbox import Stage
+from cas.outbox import Attempt, Stage
 from gitexport import lease
 from gitexport.batch import BatchWriter
 from gitexport.delivery import deliver
@@ -50,7 +51,11 @@ class Exporter:
         store: An open store.
         repository: The target, bare or with a work tree; None means the store's ``repo_path``.
         remote: Remote to push to; None means the store's ``remote_name``.
-        check: ``full`` compares every blob with its digest before git sees it, ``crc`` only with its CRC-32.
+        check: How sure to be of stored bytes before git sees them. ``deposit``: a segment has the BLAKE3 digest that
+            its commit took of it, so its streams are those of the commit; blobs of which that is not known (of large
+            files and imports, or moved by the garbage collector) are inflated and compared with their digests.
+            ``full``: all are inflated and compared. ``crc``: where ``deposit`` would inflate a blob, its stream is
+            compared with its CRC-32 alone.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class Exporter:
         *,
         repository: Path | None = None,
         remote: str | None = None,
-        check: CheckLevel = "full",
+        check: CheckLevel = "deposit",
     ) -> None:
         self._store = store
         self._environment = store.environment
@@ -266,12 +271,14 @@ class _Export:
             if selection is None:
                 total = outbox.count_entries(transaction, Stage.WRITE) + len(self._also)
             else:
-                total = sum(1 for sequence in self._queue(transaction, 0) if sequence in selection)
+                total = sum(1 for sequence, _ in self._queue(transaction, 0) if sequence in selection)
         return total if limit is None else min(total, limit)
 
-    def _queue(self, transaction: ReadTransaction, after: int) -> Iterator[int]:
-        queued = (sequence for sequence, _ in outbox.iter_entries(transaction, Stage.WRITE, after=after))
-        return heapq.merge(queued, (sequence for sequence in self._also if sequence > after))
+    def _queue(self, transaction: ReadTransaction, after: int) -> Iterator[tuple[int, Attempt]]:
+        """Yield what is to be written, or would be."""
+        queued = outbox.iter_entries(transaction, Stage.WRITE, after=after)
+        again = ((sequence, Attempt()) for sequence in self._also if sequence > after)
+        return heapq.merge(queued, again, key=itemgetter(0)) if self._also else queued
 
     def _claim(self, after: int, room: int, selection: set[int] | None) -> tuple[list[Entry], int, int]:
         """Return the next entries of the queue, the sequence to go on from, and how many there were.
@@ -282,14 +289,14 @@ class _Export:
         damaged: dict[int, str] = {}
         raw_bytes = 0
         with self._environment.read() as transaction:
-            for sequence in self._queue(transaction, after):
+            for sequence, attempt in self._queue(transaction, after):
                 if sequence > self._last:
                     break
                 after = sequence
                 if selection is not None and sequence not in selection:
                     continue
                 try:
-                    entry = load_entry(transaction, sequence)
+                    entry = load_entry(transaction, sequence, attempt)
                 except IntegrityError as error:
                     damaged[sequence] = error.message
                 else:

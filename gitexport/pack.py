@@ -61,6 +61,10 @@ _BUFFER_BYTES: Final = 1024 * 1024
 _FILE_MODE: Final = 0o444  # as git: a pack never changes
 
 
+# Of one small object: raw id, CRC-32 of the entry, and the entry in two pieces: header and stream.
+PackEntry = tuple[bytes, int, Buffer, Buffer]
+
+
 @dataclasses.dataclass(slots=True)
 class PackReceipt:
     """A published pack.
@@ -125,7 +129,9 @@ class PackWriter:
         self._oids = bytearray()
         self._crcs = array("I")
         self._offsets = array("Q")
-        self._pending = bytearray()
+        # What is not handed to the thread yet, piece by piece: joining them once costs a third of appending each.
+        self._pending: list[Buffer] = [struct.pack(">4sII", b"PACK", 2, object_count)]
+        self._flushed_bytes = 0
         with mapped_os_errors(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True)
             self._temporary, descriptor = create_held(self._directory, _TEMPORARY_PREFIX, _FILE_MODE)
@@ -134,8 +140,7 @@ class PackWriter:
         self._emitting: Future[None] | None = None
         self._sealing: Future[None] | None = None
         self._trailer = b""
-        self._pending += struct.pack(">4sII", b"PACK", 2, object_count)
-        self.size_bytes = len(self._pending)
+        self.size_bytes = len(self._pending[0])
 
     @property
     def object_count(self) -> int:
@@ -170,13 +175,13 @@ class PackWriter:
         header = pack_entry_header(kind, size_bytes)
         crc = crc32_of(header)
         try:
-            self._pending += header
+            self._pending.append(header)
             self.size_bytes += len(header)
             for part in stream_parts:
                 crc = crc32_of(part, crc)
-                self._pending += part
+                self._pending.append(bytes(part))
                 self.size_bytes += len(part)
-                if len(self._pending) >= _BUFFER_BYTES:
+                if self.size_bytes - self._flushed_bytes >= _BUFFER_BYTES:
                     self._flush()
             if crc32 is not None and crc != crc32:
                 raise IntegrityError(  # noqa: TRY301  # discarded by the same handler as every other failure
@@ -191,39 +196,45 @@ class PackWriter:
         self._crcs.append(crc)
         self._offsets.append(offset)
 
-    def add_entry(self, oid: bytes, crc32: int, *pieces: Buffer) -> None:
-        """Append one small object given as its whole entry; the caller vouches for its bytes.
+    def add_entries(self, entries: Iterable[PackEntry]) -> None:
+        """Append small objects given as their whole entries; the caller vouches for the bytes.
 
-        Args:
-            oid: Its raw id.
-            crc32: CRC-32 of the entry.
-            pieces: Header and stream; they are copied.
+        The buffers are used until this returns. If asking for the next entry raises, the pack is discarded.
 
         Raises:
             StateError: As for `add`.
             StorageError: As for `add`.
         """
-        self._require_room(oid)
-        self._oids += oid
-        self._crcs.append(crc32)
-        self._offsets.append(self.size_bytes)
-        for piece in pieces:
-            self._pending += piece
-            self.size_bytes += len(piece)
-        if len(self._pending) >= _BUFFER_BYTES:
-            try:
-                self._flush()
-            except BaseException:
-                self.discard()
-                raise
+        if self._descriptor is None:
+            raise StateError("the pack is finished")
+        oids, crcs, offsets, width = self._oids, self._crcs, self._offsets, self._oid_bytes
+        pending, size_bytes = self._pending, self.size_bytes
+        try:
+            for oid, crc, header, stream in entries:
+                if len(oid) != width or len(offsets) >= self._expected_count:
+                    raise self._misfit(oid)  # noqa: TRY301  # discarded by the same handler as every other failure
+                oids += oid
+                crcs.append(crc)
+                offsets.append(size_bytes)
+                pending += (header, stream)
+                size_bytes += len(header) + len(stream)
+                if size_bytes - self._flushed_bytes >= _BUFFER_BYTES:
+                    self.size_bytes = size_bytes
+                    self._flush()
+            self.size_bytes = size_bytes
+            pending[:] = [b"".join(pending)]
+        except BaseException:
+            self.discard()
+            raise
 
     def _require_room(self, oid: bytes) -> None:
         if self._descriptor is None:
             raise StateError("the pack is finished")
         if len(oid) != self._oid_bytes or len(self._offsets) >= self._expected_count:
-            raise StateError(
-                f"object {oid.hex()} does not fit a {self._format} pack of {self._expected_count}"
-            )
+            raise self._misfit(oid)
+
+    def _misfit(self, oid: bytes) -> StateError:
+        return StateError(f"object {oid.hex()} does not fit a {self._format} pack of {self._expected_count}")
 
     def finish(self, *, keep: bool = True) -> PackReceipt:
         """Publish pack and index; both, and their folder, are on the disk when this returns.
@@ -265,7 +276,7 @@ class PackWriter:
         if self._sealing is None:
             try:
                 self._drain()
-                self._emit(self._descriptor, self._pending)
+                self._emit(self._descriptor, b"".join(self._pending))
                 self._trailer = self._checksum.digest()
                 with mapped_os_errors(self._temporary):
                     write_all(self._descriptor, self._trailer)
@@ -295,7 +306,9 @@ class PackWriter:
         """Hand the buffer to the thread, once it is done with the one before: two buffers bound the memory."""
         if self._descriptor is None:
             raise StateError("the pack is finished")
-        full, self._pending = self._pending, bytearray()
+        full = b"".join(self._pending)
+        self._pending.clear()
+        self._flushed_bytes = self.size_bytes
         self._drain()
         self._emitting = self._thread.submit(self._emit, self._descriptor, full)
 
@@ -304,7 +317,7 @@ class PackWriter:
             emitting, self._emitting = self._emitting, None
             emitting.result()
 
-    def _emit(self, descriptor: int, data: bytearray) -> None:
+    def _emit(self, descriptor: int, data: bytes) -> None:
         self._checksum.update(data)
         with mapped_os_errors(self._temporary):
             write_all(descriptor, data)

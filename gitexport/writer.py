@@ -7,13 +7,14 @@ any point can be written again to the same end. This module must not change the 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import socket
 import time
 from typing import TYPE_CHECKING, Final
 
 from cas import blobs
-from cas.codec import STORED_BYTES, crc32, deflate, wrap
+from cas.codec import STORED_BYTES, crc32, deflate, stored_head, stored_tail
 from cas.errors import ConflictError, IntegrityError
 from cas.objects import pack_entry_header
 from gitexport.blobcheck import check_blobs
@@ -25,12 +26,12 @@ from gitexport.refvalues import RefChange
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cas.blobs import Blob
-    from cas.lmdbenv import Environment
+    from cas.blobs import Blob, Stream
+    from cas.lmdbenv import Environment, ReadTransaction
     from cas.objects import GitObject
     from gitexport.blobcopy import CheckLevel
     from gitexport.entries import Entry
-    from gitexport.pack import PackReceipt
+    from gitexport.pack import PackEntry, PackReceipt
     from gitexport.plan import Plan
     from gitexport.repository import GitRepository
 
@@ -48,11 +49,13 @@ class Objects:
     Attributes:
         made: Trees, commits, tags and metadata files, as bytes.
         blobs: Blobs as the store holds them.
+        deposited: Of blobs that lie where their commit put them: the digest of their segment.
         collected: Digests of blobs that the store has no more, as their run was forgotten; git must have them.
     """
 
     made: dict[str, GitObject] = dataclasses.field(default_factory=dict[str, "GitObject"])
     blobs: dict[str, Blob] = dataclasses.field(default_factory=dict[str, "Blob"])
+    deposited: dict[str, bytes] = dataclasses.field(default_factory=dict[str, bytes])
     collected: dict[str, bytes] = dataclasses.field(default_factory=dict[str, bytes])
 
     def only(self, oids: set[str]) -> Objects:
@@ -60,6 +63,7 @@ class Objects:
         return Objects(
             {oid: item for oid, item in self.made.items() if oid in oids},
             {oid: item for oid, item in self.blobs.items() if oid in oids},
+            self.deposited,
         )
 
     @property
@@ -93,7 +97,7 @@ def write_batch(
     repository: GitRepository,
     plan: Plan,
     *,
-    check: CheckLevel = "full",
+    check: CheckLevel = "deposit",
     known_segment: int | None = None,
 ) -> Written:
     """Write a plan's objects and move its refs; both are on the disk when this returns.
@@ -102,8 +106,7 @@ def write_batch(
         environment: The open store.
         repository: The target; other programs may use it meanwhile.
         plan: What to write.
-        check: ``full`` compares each blob's content with its digest before git sees it, ``crc`` only its stream with
-            the CRC-32 taken at ingest.
+        check: How sure to be of each blob before git sees it, see `Exporter`.
         known_segment: Blobs in later segments were never exported, so git need not be asked about them; None asks
             about all.
 
@@ -185,16 +188,21 @@ def collect(environment: Environment, entries: Iterable[Entry]) -> Objects:
     looked_up_count = 0
     with environment.read() as transaction:
         for entry in entries:
-            looked_up_count += len(entry.files)
             if looked_up_count >= ROWS_PER_RELEASE:
                 environment.release_pages()
                 looked_up_count = 0
             for item in entry.objects:
                 wanted.made.setdefault(item.oid.hex(), item)
-            for file in entry.files:
+            streams = _streams(transaction, entry)
+            for file, stream in zip(entry.files, streams, strict=True):
                 oid = file.oid.hex()
                 if oid in wanted.blobs:
                     continue
+                if stream is not None and entry.deposit is not None:
+                    wanted.blobs[oid] = blobs.at(entry.deposit.segment, stream, file)
+                    wanted.deposited[oid] = entry.deposit.segment_digest
+                    continue
+                looked_up_count += 1
                 blob = blobs.find(transaction, file.digest)
                 if blob is None:
                     wanted.collected[oid] = file.digest
@@ -206,6 +214,14 @@ def collect(environment: Environment, entries: Iterable[Entry]) -> Objects:
     for oid in wanted.made.keys() & wanted.blobs.keys():
         del wanted.blobs[oid]
     return wanted
+
+
+def _streams(transaction: ReadTransaction, entry: Entry) -> Sequence[Stream | None]:
+    """Return where the streams of an entry's files lie, as far as its deposit tells and its segment is still there."""
+    deposit = entry.deposit
+    if deposit is None or not blobs.has_segment(transaction, deposit.segment):
+        return [None] * len(entry.files)
+    return deposit.streams
 
 
 def _require_collected(repository: GitRepository, wanted: Objects) -> None:
@@ -277,10 +293,11 @@ def _write_pack(
     ordered = sorted(objects.blobs.values(), key=_place)  # stored order is reading order
     with _open_pack(repository, objects.count) as pack:
         _add_made(pack, objects.made.values())
-        copy_blobs(environment, pack, ordered, check=check)
+        deposited = {} if check == "full" else objects.deposited
+        unproved = copy_blobs(environment, pack, ordered, deposited, check=check)
         pack.seal()
-        if check == "full":  # while the disk works
-            check_blobs(environment, (blob for blob in ordered if blob.part_count == 1))
+        if check != "crc":  # while the disk works
+            check_blobs(environment, unproved)
         return pack.finish()
 
 
@@ -294,20 +311,30 @@ def _open_pack(repository: GitRepository, object_count: int) -> PackWriter:
 
 
 def _add_made(pack: PackWriter, objects: Iterable[GitObject]) -> None:
-    for item in objects:
-        entry = _entry_of(item)
-        pack.add_entry(item.oid, crc32(entry), entry)
+    pack.add_entries(_entry_of(item) for item in objects)
 
 
 def _place(blob: Blob) -> tuple[int, int]:
     return blob.segment, blob.offset
 
 
-def _entry_of(item: GitObject) -> bytes:
+def _entry_of(item: GitObject) -> PackEntry:
     """Return a made object's pack entry; one that is mostly ids gains nothing from compression."""
-    data = item.data
-    plain = item.kind in _INCOMPRESSIBLE and len(data) <= STORED_BYTES
-    return pack_entry_header(item.kind, len(data)) + (wrap(data) if plain else deflate(data))
+    size_bytes = len(item.data)
+    if item.kind in _INCOMPRESSIBLE and size_bytes <= STORED_BYTES:
+        head, crc = _stored_head(item.kind, size_bytes)
+        stream = stored_tail(item.data)
+        return item.oid, crc32(stream, crc), head, stream
+    header = pack_entry_header(item.kind, size_bytes)
+    stream = deflate(item.data)
+    return item.oid, crc32(stream, crc32(header)), header, stream
+
+
+@functools.lru_cache(maxsize=4096)  # a batch has thousands of trees and tags of a few sizes
+def _stored_head(kind: str, size_bytes: int) -> tuple[bytes, int]:
+    """Return what stands before the content in the entry of an object that is not compressed, and its CRC-32."""
+    head = pack_entry_header(kind, size_bytes) + stored_head(size_bytes)
+    return head, crc32(head)
 
 
 def _targets(objects: Objects) -> dict[str, str | None]:

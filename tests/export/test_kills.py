@@ -251,7 +251,7 @@ def test_gc_that_prunes_at_once_at_any_moment_takes_nothing(place, monkeypatch):
     for owner, name in (
         (batch, "make_plan"),
         (writer, "_find_missing"),
-        (PackWriter, "add_entry"),
+        (PackWriter, "add_entries"),
         (PackWriter, "seal"),
         (PackWriter, "finish"),
         (writer, "update_refs"),

@@ -131,13 +131,13 @@ def break_outbox():
     """Queue a run for export in a second transaction."""
     real = ArtifactStore._apply_prepared
     enqueue, late = commit.outbox.enqueue, []
-    commit.outbox.enqueue = lambda transaction, sequence: late.append(sequence)
+    commit.outbox.enqueue = lambda transaction, *queued: late.append(queued)
 
     def applied(self, queue, prepared):
         result = real(self, queue, prepared)
         with self.environment.write() as transaction:
             while late:
-                enqueue(transaction, late.pop())
+                enqueue(transaction, *late.pop())
         return result
 
     ArtifactStore._apply_prepared = applied

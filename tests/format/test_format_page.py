@@ -75,6 +75,8 @@ def test_page_lists_the_fields_of_an_imported_manifest():
         ("manifests", manifest.WaiverEntry),
         ("manifests", manifest.BaseEntry),
         ("outbox", outbox.Attempt),
+        ("outbox", outbox.Deposit),
+        ("outbox", blobs.Stream),
         ("receipts", outbox.Receipt),
     ],
 )

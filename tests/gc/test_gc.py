@@ -16,10 +16,10 @@ from cas import (
     processmark,
     segments,
 )
-from cas.blobs import Stage
 from cas.codec import inflate
 from cas.digest import digest_bytes
 from cas.lmdbenv import DATA_FILE, Table, hold_alone
+from cas.staging import Stage
 from tests.gc.keeping import collect, commit, digests, flip_byte, pretend_export, segment_numbers
 
 KEEP_NOTHING = RetentionPolicy(keep_tags=("none*",))

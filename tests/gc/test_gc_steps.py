@@ -10,6 +10,7 @@ from cas.errors import StateError
 from cas.gc import Collection, _Collector, _Marker
 from cas.lmdbenv import Table, hold_alone
 from cas.segments import Usage
+from cas.staging import Stage
 from tests.gc.keeping import collect, commit, digests, pretend_export, segment_numbers
 
 
@@ -39,7 +40,7 @@ def test_segments_are_sparse_from_a_share_of_dead_bytes_on():
 def test_usage_counts_live_and_stored_bytes_by_segment(store):
     commit(store, "a", files={"a": b"one" * 50, "b": b"two" * 70})
     commit(store, "b", files={"a": b"three" * 20})
-    stage = blobs.Stage(store.environment, b"owner")
+    stage = Stage(store.environment, b"owner")
     stage.finish()
     with store.environment.write() as transaction:
         transaction.delete(Table.SEGMENTS, blobs.segment_key(2, 0))

@@ -129,9 +129,9 @@ def test_total_is_what_is_queued_and_asked_for(store):
     export._also = [5, 6]
     assert export._total(None, None) == 6
     with store.environment.read() as transaction:
-        assert list(export._queue(transaction, 0)) == [1, 2, 3, 4, 5, 6]
-        assert list(export._queue(transaction, 3)) == [4, 5, 6]
-        assert list(export._queue(transaction, 5)) == [6]
+        assert [number for number, _ in export._queue(transaction, 0)] == [1, 2, 3, 4, 5, 6]
+        assert [number for number, _ in export._queue(transaction, 3)] == [4, 5, 6]
+        assert [number for number, _ in export._queue(transaction, 5)] == [6]
 
 
 def test_queue_is_written_batch_by_batch_with_progress(store, monkeypatch, repo):

@@ -169,7 +169,7 @@ def test_entries_given_whole_make_the_same_pack(repository, object_format):
                 kind, oid, size, (stream,) = blob(content, object_format)
                 header = pack_entry_header(kind, size)
                 if whole:
-                    writer.add_entry(oid, zlib.crc32(header + stream), header, memoryview(stream))
+                    writer.add_entries([(oid, zlib.crc32(header + stream), header, memoryview(stream))])
                 else:
                     writer.add(kind, oid, size, [stream])
             receipts.append(writer.finish(keep=False))
@@ -178,7 +178,7 @@ def test_entries_given_whole_make_the_same_pack(repository, object_format):
     assert git(repository, "cat-file", "-p", blob(b"two", object_format)[1].hex()) == b"two"
     git(repository, "fsck", "--strict")
     with pytest.raises(StateError):
-        writer.add_entry(b"\1" * len(oid), 0, b"more")
+        writer.add_entries([(b"\1" * len(oid), 0, b"more", b"")])
 
 
 def test_sealed_pack_is_invisible_until_it_is_finished(repository, object_format):

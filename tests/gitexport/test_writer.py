@@ -217,6 +217,13 @@ def test_gc_is_believed_to_run_while_its_note_may_be_true(repo):
         assert gc_is_running(repo) is running
 
 
+def entry_of(item):
+    """Return the pack entry of an object, whose CRC-32 is the one told."""
+    oid, crc, header, stream = writer._entry_of(item)
+    assert (oid, crc) == (item.oid, zlib.crc32(header + stream))
+    return header + stream
+
+
 def test_made_objects_are_packed_in_the_form_that_suits_them(repo):
     text = b"a text that compresses " * 100
     noise = random.Random(1).randbytes(100)
@@ -229,11 +236,10 @@ def test_made_objects_are_packed_in_the_form_that_suits_them(repo):
     receipt.release_keep()
     assert [repo.read_object(item.oid.hex()) for item in objects] == [("blob", text), ("blob", noise)]
     tree = GitObject("tree", b"", b"x" * 1000)
-    entry = writer._entry_of(tree)
-    assert len(entry) > 1000
-    assert zlib.decompress(entry[2:]) == tree.data
-    assert len(writer._entry_of(GitObject("commit", b"", b"x" * 1000))) < 100
-    assert len(writer._entry_of(GitObject("tree", b"", b"x" * 100_000))) < 1000
+    assert zlib.decompress(entry_of(tree)[2:]) == tree.data
+    assert len(entry_of(tree)) > 1000
+    assert len(entry_of(GitObject("commit", b"", b"x" * 1000))) < 100
+    assert len(entry_of(GitObject("tree", b"", b"x" * 100_000))) < 1000
 
 
 def test_refs_may_name_commits_and_tags_with_what_is_behind_them(store):

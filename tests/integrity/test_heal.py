@@ -8,6 +8,7 @@ import pytest
 from cas import IntegrityError, StorageError, blobs, heal
 from cas.digest import digest_bytes
 from cas.lmdbenv import Table
+from cas.staging import Stage
 from tests.gc.keeping import collect, commit, flip_byte, pretend_export
 from tests.store.stores import open_store
 
@@ -175,7 +176,7 @@ def test_heal_on_a_disk_that_refuses_says_so_instead_of_calling_the_blob_lost(st
     def refuse(stage, part):
         raise StorageError("the disk is full", kind="disk_full")
 
-    monkeypatch.setattr(blobs.Stage, "_write", refuse)
+    monkeypatch.setattr(Stage, "_write", refuse)
     with pytest.raises(StorageError, match="the disk is full"):
         heal.heal(store.environment, [lambda item: [large]])
 

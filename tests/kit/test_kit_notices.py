@@ -34,7 +34,7 @@ def break_idempotence(patch):
 
 
 def break_outbox(patch):
-    patch.setattr(commit.outbox, "enqueue", lambda transaction, sequence: None)
+    patch.setattr(commit.outbox, "enqueue", lambda *_: None)
 
 
 def break_rollback(patch):
@@ -76,11 +76,11 @@ def break_garbage_collection(patch):
 
 
 def break_pins(patch):
-    patch.setattr(retention.marks, "find_pin", lambda transaction, sequence: None)
+    patch.setattr(retention.marks, "find_pin", lambda *_: None)
 
 
 def break_undelete(patch):
-    patch.setattr(retention.visibility, "show", lambda transaction, sequence: None)
+    patch.setattr(retention.visibility, "show", lambda *_: None)
 
 
 def break_forget(patch):

@@ -5,7 +5,17 @@ import zlib
 
 import pytest
 
-from cas.codec import CHUNK_BYTES, STORED_BYTES, Deflater, crc32, deflate, inflate, iter_inflated, wrap
+from cas.codec import (
+    CHUNK_BYTES,
+    STORED_BYTES,
+    Deflater,
+    crc32,
+    deflate,
+    inflate,
+    iter_inflated,
+    stored_head,
+    stored_tail,
+)
 from cas.digest import digest_bytes
 from cas.errors import IntegrityError
 
@@ -27,8 +37,8 @@ def test_deflate_makes_a_zlib_stream_of_the_content(content):
 @pytest.mark.parametrize(
     "content", [b"", b"x", CONTENT, INCOMPRESSIBLE, bytes(range(256)) * 255, bytes(STORED_BYTES)]
 )
-def test_wrap_makes_a_zlib_stream_of_one_stored_block(content):
-    stream = wrap(content)
+def test_stored_block_makes_a_zlib_stream_that_is_not_compressed(content):
+    stream = stored_head(len(content)) + stored_tail(content)
     size = len(content).to_bytes(2, "little")
     assert stream[:7] == b"\x78\x01\x01" + size + bytes(255 - byte for byte in size)
     assert stream[7:-4] == content
@@ -36,9 +46,9 @@ def test_wrap_makes_a_zlib_stream_of_one_stored_block(content):
     assert zlib.decompress(stream) == inflate(stream, len(content)) == content
 
 
-def test_wrap_of_more_than_a_stored_block_holds_is_refused():
+def test_stored_block_of_more_than_a_stored_block_holds_is_refused():
     with pytest.raises(ValueError, match="holds 65535 bytes, not 65536"):
-        wrap(bytes(STORED_BYTES + 1))
+        stored_head(STORED_BYTES + 1)
 
 
 def test_deflate_of_text_is_much_smaller():

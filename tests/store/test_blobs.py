@@ -5,12 +5,13 @@ import random
 import pytest
 
 from cas import blobs, tombstones
-from cas.blobs import NOT_SCANNED, QUARANTINED, NewBlob, Stage
+from cas.blobs import NOT_SCANNED, QUARANTINED, NewBlob, Stream
 from cas.codec import Deflater, deflate
 from cas.digest import digest_bytes
 from cas.errors import IntegrityError, PurgedContentError, StorageError
 from cas.lmdbenv import Table
 from cas.objects import ObjectHasher, object_id, pack_entry_header
+from cas.staging import Stage
 from tests.store.stores import open_store, undone_transaction
 
 RULESET = b"ruleset1"
@@ -81,7 +82,7 @@ def large(tmp_path, monkeypatch):
             part_count=staged.part_count,
         )
         with opened.environment.write() as transaction:
-            assert blobs.add(transaction, [new]) == (1, len(stream))
+            assert blobs.add(transaction, [new]) is None, "a staged stream has segments of its own"
             blob = blobs.find(transaction, new.digest)
         yield opened, stream, blob
 
@@ -89,7 +90,7 @@ def large(tmp_path, monkeypatch):
 def test_added_blobs_share_one_segment_behind_each_other(transaction):
     news = [new_blob(content) for content in (b"one" * 9, b"two" * 20, b"")]
     sizes = [len(new.stream) for new in news]
-    assert blobs.add(transaction, news) == (3, sum(sizes))
+    placed = blobs.add(transaction, news)
     found = [blobs.find(transaction, new.digest) for new in news]
     segment = found[0].segment
     assert list(blobs.iter_segments(transaction)) == [segment]
@@ -105,22 +106,28 @@ def test_added_blobs_share_one_segment_behind_each_other(transaction):
         assert b"".join(blobs.iter_stream(transaction, blob)) == new.stream
         blobs.check_entry(transaction, blob)
     assert [blobs.read(transaction, blob) for blob in found] == [b"one" * 9, b"two" * 20, b""]
-    assert transaction.view(Table.SEGMENTS, blobs.segment_key(segment, 0)) == b"".join(
-        new.stream for new in news
+    joined = b"".join(new.stream for new in news)
+    assert transaction.view(Table.SEGMENTS, blobs.segment_key(segment, 0)) == joined
+    assert placed == (
+        segment,
+        digest_bytes(joined),
+        {blob.digest: Stream(blob.offset, blob.stored_bytes, blob.crc32) for blob in found},
     )
 
 
 def test_blob_that_is_there_is_not_added_again_and_what_follows_it_starts_at_its_place(transaction):
     (first,) = add(transaction, b"first")
     second = new_blob(b"second")
-    assert blobs.add(transaction, [new_blob(b"first", ruleset=NOT_SCANNED), second]) == (
-        1,
-        len(second.stream),
+    added = blobs.add(transaction, [new_blob(b"first", ruleset=NOT_SCANNED), second])
+    assert added == (
+        first.segment + 1,
+        digest_bytes(second.stream),
+        {second.digest: Stream(0, len(second.stream), second.crc32)},
     )
     assert blobs.find(transaction, first.digest) == first
     placed = blobs.find(transaction, second.digest)
     assert (placed.segment, placed.offset) == (first.segment + 1, 0)
-    assert blobs.add(transaction, [second]) == (0, 0)
+    assert blobs.add(transaction, [second]) is None
     assert list(blobs.iter_segments(transaction)) == [first.segment, placed.segment]
     assert [blob.digest for blob in blobs.iter_blobs(transaction)] == sorted([first.digest, placed.digest])
 
@@ -392,8 +399,8 @@ def test_upload_of_what_is_there_by_now_is_dropped(large):
         part_count=4,
     )
     with store.environment.write() as transaction:
-        assert blobs.add(transaction, [again]) == (0, 0)
-        assert blobs.add(transaction, [again]) == (0, 0), "an upload that has ended is left alone"
+        assert blobs.add(transaction, [again]) is None
+        assert blobs.add(transaction, [again]) is None, "an upload that has ended is left alone"
         assert list(blobs.iter_segments(transaction)) == [blob.segment]
         assert blobs.find(transaction, blob.digest) == blob
 

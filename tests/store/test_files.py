@@ -27,6 +27,7 @@ from cas import (
 )
 from cas.errors import StateError
 from cas.lmdbenv import Environment, Table
+from cas.staging import Stage
 from tests.store.stores import FILES, commit, dump, open_store, row_counts
 
 
@@ -144,7 +145,7 @@ def test_refused_run_tells_its_own_reason_when_the_clean_up_fails_too(
     def fail(self):
         raise StorageError("the disk refused this as well")
 
-    monkeypatch.setattr(blobs.Stage, "discard", fail)
+    monkeypatch.setattr(Stage, "discard", fail)
     with pytest.raises(InvalidFileError):
         commit(store, files=[large_file, tmp_path / "missing"])
     with store.environment.read() as transaction:

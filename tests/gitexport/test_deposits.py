@@ -1,0 +1,260 @@
+"""What a commit leaves in the outbox for its export: objects made, streams placed; taken as it is, or made anew."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from cas import blobs, outbox, segments
+from cas.codec import deflate
+from cas.digest import digest_bytes
+from cas.errors import IntegrityError
+from cas.lmdbenv import Table
+from cas.objects import object_id
+from cas.outbox import Attempt, Stage
+from gitexport import blobcheck
+from gitexport.entries import load_entry
+from gitexport.repository import GitRepository
+from gitexport.writer import collect, write_batch
+from tests.gitexport.refplaces import git
+from tests.gitexport.test_writer import plan_of
+from tests.store.stores import commit, open_store
+
+SHARED = b"close,volume\n" + b"".join(b"%d,%d\n" % (number, number * 7) for number in range(400))
+
+
+@pytest.fixture(params=["sha1", "sha256"])
+def object_format(request):
+    return request.param
+
+
+@pytest.fixture
+def store(tmp_path, object_format):
+    with open_store(tmp_path / "s", object_format=object_format) as opened:
+        yield opened
+
+
+@pytest.fixture
+def filled(store):
+    """Runs with files of their own and shared ones, in folders, twice in one run; revisions, prompts, a rollback."""
+    commit(store, "a", task_id="t1", prompt_hash="0123456789abcdef")
+    commit(
+        store, "b", task_id="t2", files={"data/shared.csv": SHARED, "own.csv": b"b\n", "again.csv": b"b\n"}
+    )
+    commit(
+        store, "c", task_id="t2", files={"shared.csv": SHARED, "empty": b""}, prompt_hash="0123456789abcdef"
+    )
+    commit(store, "c", task_id="t2", files={"shared.csv": SHARED})
+    store.revert_to_tag("corr_b", "ai/generated/wf/t2")
+    return store
+
+
+def attempts(store):
+    with store.environment.read() as transaction:
+        return dict(outbox.iter_entries(transaction, Stage.WRITE))
+
+
+def queued(store):
+    """Return the entries as an export takes them from the queue."""
+    with store.environment.read() as transaction:
+        return [load_entry(transaction, sequence, attempt) for sequence, attempt in attempts(store).items()]
+
+
+def anew(store):
+    """Return the entries with nothing taken from the queue but their numbers."""
+    with store.environment.read() as transaction:
+        return [load_entry(transaction, sequence) for sequence in attempts(store)]
+
+
+def exported(store, folder, entries, **options):
+    """Write entries into a new repository; return its one pack."""
+    repository = GitRepository.create_bare(folder, object_format=store.object_format)
+    plan = plan_of(*entries)
+    for entry in entries:  # a batch moves a branch once, to its newest commit
+        plan.branch_moves[entry.branch] = (None, entry.commit)
+    write_batch(store.environment, repository, plan, **options)
+    git(folder, "fsck", "--strict", "--full")
+    (pack,) = (folder / "objects" / "pack").glob("*.pack")
+    return pack
+
+
+def objects_of(folder):
+    return set(git(folder, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split())
+
+
+def change(store, sequence, **fields):
+    with store.environment.write() as transaction:
+        changed = msgspec.structs.replace(attempts(store)[sequence], **fields)
+        outbox.enqueue(transaction, sequence, changed)
+
+
+def overwrite(store, segment, start, content):
+    """Put other bytes into a segment."""
+    with store.environment.write() as transaction:
+        key = blobs.segment_key(segment, 0)
+        there = transaction.get(Table.SEGMENTS, key)
+        transaction.put(Table.SEGMENTS, key, there[:start] + content + there[start + len(content) :])
+
+
+def checked(monkeypatch):
+    """Return the digests of blobs whose content is inflated and compared from now on."""
+    told = []
+    check = blobcheck._check
+    monkeypatch.setattr(
+        blobcheck, "_check", lambda environment, task: (told.extend(task), check(environment, task))
+    )
+    return told
+
+
+def test_queued_objects_are_those_that_the_manifest_gives(filled):
+    for taken, made in zip(queued(filled), anew(filled), strict=True):
+        assert (taken.tags, taken.commit, taken.files) == (made.tags, made.commit, made.files)
+        assert taken.objects == made.objects
+        assert made.deposit is None
+    assert [bool(attempt.objects) for attempt in attempts(filled).values()] == [True] * 4 + [False]
+
+
+def test_deposit_tells_where_the_new_streams_of_a_run_lie(filled):
+    entries = queued(filled)
+    with filled.environment.read() as transaction:
+        for entry in entries[:3]:
+            row = transaction.view(Table.SEGMENTS, blobs.segment_key(entry.deposit.segment, 0))
+            assert digest_bytes(row) == entry.deposit.segment_digest
+            for file, stream in zip(entry.files, entry.deposit.streams, strict=True):
+                blob = blobs.find(transaction, file.digest)
+                if stream is None:
+                    assert blob.segment < entry.deposit.segment, "an earlier run brought it"
+                    continue
+                placed = blobs.at(entry.deposit.segment, stream, file)
+                assert placed == msgspec.structs.replace(blob, ruleset=placed.ruleset)
+        own, again = entries[1].deposit.streams[1:]
+        assert own == again is not None
+    assert [entry.deposit is None for entry in entries] == [False, False, False, True, True], (
+        "nothing was new"
+    )
+
+
+def test_pack_is_the_same_whatever_the_queue_knows(filled, tmp_path, monkeypatch):
+    told = checked(monkeypatch)
+    taken = exported(filled, tmp_path / "taken.git", queued(filled))
+    assert told == [], "every blob is proved by the digest of its segment"
+    made = exported(filled, tmp_path / "made.git", anew(filled))
+    assert len(told) == len({blob.digest for blob in told}) > 3
+    assert taken.name == made.name
+    assert taken.read_bytes() == made.read_bytes()
+
+
+@pytest.mark.parametrize(("check", "inflated_count"), [("full", 5), ("deposit", 2), ("crc", 0)])
+def test_deposit_of_another_digest_is_no_proof(filled, tmp_path, monkeypatch, check, inflated_count):
+    told = checked(monkeypatch)
+    deposit = msgspec.structs.replace(attempts(filled)[2].deposit, segment_digest=bytes(32))
+    change(filled, 2, deposit=deposit)
+    name = exported(filled, tmp_path / "other.git", queued(filled), check=check).name
+    assert len(told) == inflated_count
+    assert name == exported(filled, tmp_path / "made.git", anew(filled)).name
+
+
+@pytest.mark.parametrize(("check", "inflated_count"), [("full", 5), ("deposit", 0), ("crc", 0)])
+def test_level_decides_whether_blobs_are_inflated(filled, tmp_path, monkeypatch, check, inflated_count):
+    told = checked(monkeypatch)
+    exported(filled, tmp_path / "r.git", queued(filled), check=check)
+    assert len(told) == inflated_count
+
+
+def test_stream_that_changed_since_its_commit_is_refused(filled, tmp_path):
+    stream = attempts(filled)[2].deposit.streams[0]
+    overwrite(filled, attempts(filled)[2].deposit.segment, stream.offset + 20, b"xx")
+    with pytest.raises(IntegrityError) as caught:
+        exported(filled, tmp_path / "r.git", queued(filled))
+    assert caught.value.subject == queued(filled)[1].files[0].digest.hex()
+    assert list((tmp_path / "r.git" / "objects" / "pack").iterdir()) == []
+
+
+def test_other_content_of_the_same_crc_32_is_refused_by_its_digest(store, tmp_path):
+    # The rows and the queue are made to fit the stream, as a change that keeps a CRC-32 would.
+    commit(store, "a", files={"f": b"1" * 50})
+    other = deflate(b"2" * 50)
+    deposit = attempts(store)[1].deposit
+    (stream,) = deposit.streams
+    assert len(other) == stream.stored_bytes
+    overwrite(store, deposit.segment, 0, other)
+    crc = blobs.entry_crc32(bytes([0xB0 | 0x02, 0x03]), other)
+    with store.environment.write() as transaction:
+        blob = next(blobs.iter_blobs(transaction))
+        row = blobs.encode(msgspec.structs.replace(blob, crc32=crc))
+        transaction.put(Table.BLOBS, blob.digest, row)
+    changed = (msgspec.structs.replace(stream, crc32=crc),)
+    change(store, 1, deposit=msgspec.structs.replace(deposit, streams=changed))
+    with pytest.raises(IntegrityError) as caught:
+        exported(store, tmp_path / "r.git", queued(store))
+    assert caught.value.subject == blob.digest.hex()
+
+
+def test_streams_that_the_collector_moved_are_found_by_their_rows(filled, tmp_path):
+    exported(filled, tmp_path / "before.git", queued(filled))
+    with filled.environment.write() as transaction:
+        numbers = set(blobs.iter_segments(transaction))
+        segments.join(transaction, segments.digests_in(transaction, numbers))
+    assert attempts(filled)[1].deposit.segment in numbers
+    exported(filled, tmp_path / "after.git", queued(filled))
+    assert objects_of(tmp_path / "after.git") == objects_of(tmp_path / "before.git")
+
+
+def test_segment_number_that_was_given_again_is_no_proof(store, tmp_path):
+    commit(store, "a", files={"f": SHARED})
+    deposit = attempts(store)[1].deposit
+    with (
+        store.environment.write() as transaction
+    ):  # the stream moves, its number goes, and another run gets it
+        (blob,) = blobs.iter_blobs(transaction)
+        key = blobs.segment_key(deposit.segment, 0)
+        moved = deposit.segment + 1
+        transaction.put(Table.SEGMENTS, blobs.segment_key(moved, 0), transaction.get(Table.SEGMENTS, key))
+        transaction.put(Table.SEGMENTS, key, deflate(b"another run's") * 99)
+        transaction.put(Table.BLOBS, blob.digest, blobs.encode(msgspec.structs.replace(blob, segment=moved)))
+    exported(store, tmp_path / "r.git", queued(store))
+    oid = object_id("blob", SHARED, store.object_format)
+    assert oid.hex() in objects_of(tmp_path / "r.git")
+
+
+def test_objects_of_another_run_are_made_anew(filled):
+    mine, others = attempts(filled)[1].objects, attempts(filled)[2].objects
+    cut = msgspec.msgpack.encode(msgspec.msgpack.decode(mine)[:-1])  # a tag is missing
+    strange = msgspec.msgpack.encode([*msgspec.msgpack.decode(mine), ("tree", b"")])  # no tree names it
+    for objects in (others, cut, strange, mine[:-1], b"\x90", b"\xc0", b"\x91\x92\xa4blog\xc4\x00"):
+        change(filled, 1, objects=objects)
+        assert queued(filled)[0].objects == anew(filled)[0].objects
+    change(filled, 1, objects=mine)
+    assert queued(filled)[0].objects == anew(filled)[0].objects
+
+
+def test_blobs_of_a_deposit_are_not_looked_up(filled, monkeypatch):
+    looked_up = []
+    find = blobs.find
+    monkeypatch.setattr(blobs, "find", lambda *words: (looked_up.append(words[1]), find(*words))[1])
+    entries = queued(filled)
+    known = collect(filled.environment, entries)
+    assert looked_up == []
+    assert len(known.blobs) == len(known.deposited)
+    by_rows = collect(filled.environment, anew(filled))
+    assert len(looked_up) == len(by_rows.blobs) == len(known.blobs)
+    assert by_rows.deposited == {}
+    assert set(by_rows.blobs) == set(known.blobs)
+
+
+def test_queued_run_whose_content_was_purged_stays_back(filled):
+    filled.purge(queued(filled)[1].files[0].digest.hex())
+    assert sorted(attempts(filled)) == [1]
+
+
+def test_entry_that_failed_keeps_what_is_known(filled):
+    known = attempts(filled)[1]
+    with filled.environment.write() as transaction:
+        outbox.record_failure(transaction, 1, reason="no", now_us=5, park=True)
+        outbox.unpark(transaction)
+    assert attempts(filled)[1] == msgspec.structs.replace(known, attempt_count=1, last_at_us=5, reason="no")
+    with filled.environment.write() as transaction:
+        outbox.record_exported(transaction, [1], 7)
+        assert outbox.find_entry(transaction, 1) == (Stage.PUSH, Attempt())
+        outbox.requeue(transaction, 1)
+    assert attempts(filled)[1] == Attempt()
