@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def this_exporter(
-    repository: Path, store_dir: Path, _orders: Sequence[Order], *, check: CheckLevel = "full"
+    repository: Path, store_dir: Path, _orders: Sequence[Order], *, check: CheckLevel = "deposit"
 ) -> None:
     """Export with the product: pack, index, refs, proof and receipts."""
     config = ArtifactStoreConfig(repo_path=repository, store_path=store_dir)
@@ -118,11 +118,11 @@ class MethodKind:
 
 
 METHODS: Final = (
-    MethodKind("this_exporter", "this exporter, digests checked", this_exporter, reads_store=True),
+    MethodKind("this_exporter", "this exporter", this_exporter, reads_store=True),
     MethodKind(
-        "this_exporter_crc",
-        "this exporter, CRC-32 checked",
-        functools.partial(this_exporter, check="crc"),
+        "this_exporter_full",
+        "this exporter, every blob inflated and digested",
+        functools.partial(this_exporter, check="full"),
         reads_store=True,
     ),
     MethodKind("index_pack", "this store's pack into git index-pack", index_pack, reads_store=True),
