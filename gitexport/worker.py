@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from cas import ArtifactStore
+    from gitexport.blobcopy import CheckLevel
     from gitexport.summary import ExportSummary
 
 DEFAULT_INTERVAL_S: Final = 10.0  # six pushes a minute, as many as hosts advise
@@ -75,6 +76,7 @@ class ExportWorker:
         store: An open store; it must stay open until the worker has stopped.
         interval_s: Seconds between looks at the outbox.
         repository: The target; None means the store's ``repo_path``.
+        check: How sure to be of stored bytes before git sees them, see `Exporter`.
         on_summary: Called after each export that did not fail, in the exporting thread.
         on_error: Called with each failure; the worker goes on, after a pause.
         stopping: A flag that ends the worker, when others share it; None means one of its own.
@@ -87,6 +89,7 @@ class ExportWorker:
         *,
         interval_s: float = DEFAULT_INTERVAL_S,
         repository: Path | None = None,
+        check: CheckLevel = "deposit",
         on_summary: Callable[[ExportSummary], None] | None = None,
         on_error: Callable[[ArtifactStoreError], None] | None = None,
         stopping: StopSignal | None = None,
@@ -94,7 +97,7 @@ class ExportWorker:
     ) -> None:
         self._store = store
         self._interval_s = interval_s
-        self._exporter = Exporter(store, repository=repository)
+        self._exporter = Exporter(store, repository=repository, check=check)
         self._on_summary = on_summary
         self._on_error = on_error
         self._clock = clock

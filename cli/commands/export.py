@@ -6,7 +6,7 @@ Invariant: everything is done by `gitexport`; this module shows it, and turns th
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Annotated, Final, cast
+from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cas import ArtifactStoreError
     from cli.output import Cell, Content, Output
     from gitexport import ArchiveSummary, ExportReport, ExportSummary
+    from gitexport.blobcopy import CheckLevel
 
 app = new_verb(
     "export",
@@ -61,6 +62,15 @@ Rebuild = Annotated[
     bool,
     typer.Option(
         "--rebuild", help="Write again what a lost or restored repository lacks; ids stay the same."
+    ),
+]
+Check = Annotated[
+    Literal["deposit", "full", "crc"],
+    typer.Option(
+        "--check",
+        metavar="LEVEL",
+        help="What proves stored files before git sees them: the digest of all that a commit stored (deposit), of "
+        "each file inflated (full), or CRC-32 alone where there is no deposit (crc).",
     ),
 ]
 Follow = Annotated[
@@ -114,6 +124,7 @@ def export(
     retry_parked: RetryParked = False,
     dry_run: DryRun = False,
     rebuild: Rebuild = False,
+    check: Check = "deposit",
     follow: Follow = False,
     interval: Interval = 10.0,
 ) -> None:
@@ -127,8 +138,8 @@ def export(
     `cas export status`; 10: another export is running. With --follow, 0 after a clean stop.
     """
     if ctx.invoked_subcommand is None:
-        run(ctx, limit, only, push, retry_parked, dry_run, rebuild, follow, interval)
-    elif any((limit, only, retry_parked, dry_run, rebuild, follow)) or push is not None:
+        run(ctx, limit, only, push, retry_parked, dry_run, rebuild, check, follow, interval)
+    elif any((limit, only, retry_parked, dry_run, rebuild, check != "deposit", follow)) or push is not None:
         raise typer.BadParameter(
             f"options of an export go after the further command: cas export {ctx.invoked_subcommand} ..."
         )
@@ -146,6 +157,7 @@ def run(
     retry_parked: RetryParked = False,
     dry_run: DryRun = False,
     rebuild: Rebuild = False,
+    check: Check = "deposit",
     follow: Follow = False,
     interval: Interval = 10.0,
 ) -> None:
@@ -159,16 +171,16 @@ def run(
     if follow:
         if any((limit, only, retry_parked, dry_run, rebuild)) or push is not None:
             raise typer.BadParameter(
-                "--follow exports everything; of the other options it takes only --interval"
+                "--follow exports everything; of the other options it takes only --check and --interval"
             )
-        _follow(session, interval)
+        _follow(session, interval, check)
         return
     with (
         session.open_for_writing(scans=False) as store,
         session.output.progress() as progress,
         unwound_by_sigterm(),
     ):
-        summary = Exporter(store).run(
+        summary = Exporter(store, check=check).run(
             limit=limit,
             only=only or None,
             push=push,
@@ -187,7 +199,7 @@ def run(
         raise typer.Exit(code)
 
 
-def _follow(session: Session, interval_s: float) -> None:
+def _follow(session: Session, interval_s: float, check: CheckLevel) -> None:
     from cli.signals import stop_signal
     from gitexport.worker import ExportWorker
 
@@ -210,6 +222,7 @@ def _follow(session: Session, interval_s: float) -> None:
         ExportWorker(
             store,
             interval_s=interval_s,
+            check=check,
             on_summary=tell,
             on_error=tell_error,
             stopping=stopping,

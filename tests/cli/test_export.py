@@ -10,6 +10,9 @@ import subprocess
 
 import pytest
 
+from cas import intake
+from cas.codec import deflate
+from cli import failures
 from gitexport.lease import LEASE_FILE
 
 
@@ -256,6 +259,28 @@ def test_export_follow_without_a_pause_between_looks_is_refused(repository):
 
 def test_export_follow_takes_no_selection(repository):
     assert repository("export", "--follow", "--limit", "1").code == 2
+
+
+@pytest.mark.parametrize(("words", "exported"), [(["--check", "full"], 0), (["--check", "crc"], 1), ([], 1)])
+def test_export_inflates_files_that_have_a_deposit_only_when_told_to(
+    repository, commit, monkeypatch, words, exported
+):
+    with monkeypatch.context() as patch:  # a compressor at fault: all that is noted of the stream fits it
+        patch.setattr(intake, "deflate", lambda data: deflate(bytes(len(data))))
+        commit()
+    ended = repository("export", "--no-push", *words, "--json")
+    assert (ended.code, ended.json["exported"], ended.json["parked"]) == (
+        0 if exported else failures.EXPORT_FAILED,
+        exported,
+        1 - exported,
+    )
+
+
+def test_export_by_an_unknown_check_is_refused(repository, commit):
+    commit()
+    for words in (["--check", "none"], ["--check", "full", "status"]):
+        assert repository("export", *words).code == 2
+    assert repository.ok("export", "status", "--json").json["queued"] == 1
 
 
 def test_archive_rolls_old_branches_up_and_pushes(repository, commit, git, clock):
