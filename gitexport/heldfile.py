@@ -184,6 +184,17 @@ def is_same_file(path: Path, descriptor: int) -> bool:
     return os.path.samestat(found, os.fstat(descriptor))
 
 
+def start_writeback(descriptor: int, start: int, size_bytes: int) -> None:
+    """Ask the kernel to begin writing out what was just written, so that less is left for the sync at the end.
+
+    Linux does so when told that the pages are not needed, and keeps them all the same, as they are dirty. It may have
+    no such call, or refuse.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):  # it is advice
+            os.posix_fadvise(descriptor, start, size_bytes, os.POSIX_FADV_DONTNEED)
+
+
 def write_all(descriptor: int, data: Buffer) -> None:
     """Write everything, however often the kernel takes only a part.
 

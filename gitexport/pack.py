@@ -36,6 +36,7 @@ from gitexport.heldfile import (
     mapped_os_errors,
     remove_held,
     remove_stale,
+    start_writeback,
     sync_folder,
     write_all,
 )
@@ -132,6 +133,7 @@ class PackWriter:
         # What is not handed to the thread yet, piece by piece: joining them once costs a third of appending each.
         self._pending: list[Buffer] = [struct.pack(">4sII", b"PACK", 2, object_count)]
         self._flushed_bytes = 0
+        self._emitted_bytes = 0
         with mapped_os_errors(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True)
             self._temporary, descriptor = create_held(self._directory, _TEMPORARY_PREFIX, _FILE_MODE)
@@ -321,6 +323,8 @@ class PackWriter:
         self._checksum.update(data)
         with mapped_os_errors(self._temporary):
             write_all(descriptor, data)
+        start_writeback(descriptor, self._emitted_bytes, len(data))
+        self._emitted_bytes += len(data)
 
     def _publish(self, sealing: Future[None], *, keep: bool) -> PackReceipt:
         # The disk works meanwhile.

@@ -15,6 +15,7 @@ from gitexport.heldfile import (
     remove_held,
     remove_stale,
     remove_stale_folder,
+    start_writeback,
 )
 
 PREFIX = "cas_test_"
@@ -93,3 +94,19 @@ def test_folder_swept_before_it_is_locked_is_made_again(tmp_path, before_the_loc
         (folder / "view").write_text("x")
         assert sweep(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_writeback_leaves_the_content_alone_and_a_refusal_is_no_error(tmp_path):
+    path = tmp_path / "f"
+    with path.open("w+b") as file:
+        file.write(b"x" * 100_000)
+        file.flush()
+        start_writeback(file.fileno(), 0, 100_000)
+        start_writeback(file.fileno(), 50_000, 10**9)
+        assert path.read_bytes() == b"x" * 100_000
+    reader, writer = os.pipe()
+    try:
+        start_writeback(writer, 0, 1)  # ESPIPE
+    finally:
+        os.close(reader)
+        os.close(writer)
