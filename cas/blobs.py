@@ -400,7 +400,7 @@ def iter_blobs(transaction: ReadTransaction) -> Iterator[Blob]:
         yield _decode(digest, row)
 
 
-def entry_crc32(header: bytes, stream: bytes) -> int:
+def entry_crc32(header: bytes, stream: bytes | memoryview) -> int:
     """Return the CRC-32 of a pack entry, header and stream, as a pack index holds it."""
     return crc32(stream, crc32(header))
 

@@ -1,8 +1,8 @@
 """Copying stored blobs into a pack: streams as they are.
 
-Invariant: a blob is in the pack only if its stream has the CRC-32 taken at ingest, or lies in a segment with the digest
-that its commit noted for the export (docs/decisions.md, D28). Comparing the content of small ones
-with their digests is `blobcheck.py`'s work, that of large ones is done here, part by part. Snapshots of the store are
+Invariant: a blob is in the pack only if its stream has the CRC-32 taken at ingest. One in a segment that has the digest
+its commit noted needs no more (docs/decisions.md, D28); comparing the content of other small ones with their digests is
+`blobcheck.py`'s work, that of large ones is done here, part by part. Snapshots of the store are
 held for a few milliseconds at a time, so that writers can reuse pages; memory is bounded by one group of streams. This
 module must not know of refs or plans.
 """
@@ -81,13 +81,18 @@ def _entries(
         return blob.segment, deposited.get(blob.oid.hex())
 
     for (segment, digest), members in itertools.groupby(wanted, place):
+        left = list(members)
         row = None if digest is None else blobs.view_segment(transaction, segment)
         if row is not None and digest_bytes(row) == digest:
-            for blob in members:
+            found, left = left, []
+            for blob in found:
+                header = pack_entry_header("blob", blob.size_bytes)
                 stream = row[blob.offset : blob.offset + blob.stored_bytes]
-                yield blob.oid, blob.crc32, pack_entry_header("blob", blob.size_bytes), stream
-            continue
-        for blob, stream in blobs.iter_whole_streams(transaction, members):
+                if blobs.entry_crc32(header, stream) == blob.crc32:
+                    yield blob.oid, blob.crc32, header, stream
+                else:  # it does not lie where the deposit says
+                    left.append(blob)
+        for blob, stream in blobs.iter_whole_streams(transaction, left):
             unproved.append(blob)
             yield blob.oid, blob.crc32, pack_entry_header("blob", blob.size_bytes), stream
 

@@ -219,7 +219,11 @@ def collect(environment: Environment, entries: Iterable[Entry]) -> Objects:
 def _streams(transaction: ReadTransaction, entry: Entry) -> Sequence[Stream | None]:
     """Return where the streams of an entry's files lie, as far as its deposit tells and its segment is still there."""
     deposit = entry.deposit
-    if deposit is None or not blobs.has_segment(transaction, deposit.segment):
+    if (
+        deposit is None
+        or len(deposit.streams) != len(entry.files)
+        or not blobs.has_segment(transaction, deposit.segment)
+    ):
         return [None] * len(entry.files)
     return deposit.streams
 

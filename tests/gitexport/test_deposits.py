@@ -154,6 +154,21 @@ def test_deposit_of_another_digest_is_no_proof(filled, tmp_path, monkeypatch, ch
     assert name == exported(filled, tmp_path / "made.git", anew(filled)).name
 
 
+@pytest.mark.parametrize("wrong", ["offset", "stored_bytes", "crc32", "fewer", "more"])
+def test_deposit_that_misplaces_a_stream_is_no_proof(filled, tmp_path, monkeypatch, wrong):
+    deposit = attempts(filled)[2].deposit
+    first, *others = deposit.streams
+    streams = {"fewer": others, "more": [first, *deposit.streams]}.get(wrong)
+    if streams is None:
+        streams = [msgspec.structs.replace(first, **{wrong: getattr(first, wrong) + 1}), *others]
+    change(filled, 2, deposit=msgspec.structs.replace(deposit, streams=tuple(streams)))
+    told = checked(monkeypatch)
+    exported(filled, tmp_path / "other.git", queued(filled))
+    assert {blob.digest for blob in told} >= {queued(filled)[1].files[0].digest}
+    exported(filled, tmp_path / "made.git", anew(filled))
+    assert objects_of(tmp_path / "other.git") == objects_of(tmp_path / "made.git")
+
+
 @pytest.mark.parametrize(("check", "inflated_count"), [("full", 5), ("deposit", 0), ("crc", 0)])
 def test_level_decides_whether_blobs_are_inflated(filled, tmp_path, monkeypatch, check, inflated_count):
     told = checked(monkeypatch)
