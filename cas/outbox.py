@@ -109,12 +109,20 @@ _LONGEST_POLL_S: Final = 0.25
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _ATTEMPT_DECODER: Final = msgspec.msgpack.Decoder(Attempt)
 _RECEIPT_DECODER: Final = msgspec.msgpack.Decoder(Receipt)
+# Several nights' runs, and less than a gigabyte.
+MOST_WITH_OBJECTS: Final = 200_000
 _NEW: Final = Attempt()
 _FRESH: Final = _ENCODER.encode(_NEW)
 
 
 def enqueue(transaction: WriteTransaction, sequence: int, attempt: Attempt = _NEW) -> None:
-    """Queue a new manifest for export; called in the manifest's own transaction."""
+    """Queue a new manifest for export; called in the manifest's own transaction.
+
+    Its git objects, which take most of the room, are left out where the queue is so long that nobody seems to export.
+    """
+    before = sequence - MOST_WITH_OBJECTS
+    if before > 0 and transaction.has(Table.OUTBOX, Stage.WRITE.value + sequence_key(before)):
+        attempt = msgspec.structs.replace(attempt, objects=b"")
     transaction.put(Table.OUTBOX, Stage.WRITE.value + sequence_key(sequence), _ENCODER.encode(attempt))
 
 

@@ -243,6 +243,19 @@ def test_objects_of_another_run_are_made_anew(filled):
     assert queued(filled)[0].objects == anew(filled)[0].objects
 
 
+def test_objects_are_left_out_behind_a_long_queue(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(outbox, "MOST_WITH_OBJECTS", 2)
+    for number in range(4):
+        commit(store, str(number), task_id=f"t{number}", files={"f": b"%d" % number})
+    assert [bool(attempt.objects) for attempt in attempts(store).values()] == [True, True, False, False]
+    assert [attempt.deposit is None for attempt in attempts(store).values()] == [False] * 4
+    exported(store, tmp_path / "r.git", queued(store))
+    with store.environment.write() as transaction:  # as the export of the first three does
+        outbox.record_exported(transaction, [1, 2, 3], 7)
+    commit(store, "4", task_id="t4")
+    assert [bool(attempt.objects) for attempt in attempts(store).values()] == [False, True]
+
+
 def test_blobs_of_a_deposit_are_not_looked_up(filled, monkeypatch):
     looked_up = []
     find = blobs.find
