@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from cas import catalog
 from cas.errors import ConflictError, GitCommandFailedError, IntegrityError
 from cas.meta import read_meta
@@ -172,7 +174,7 @@ def without_archived_tags(entry: Entry, archived: Mapping[str, str]) -> Entry:
     """Return an entry without the tag objects that no ref holds any more, and that git may have pruned."""
     gone = {oid for name, oid in entry.tags if name in archived}
     objects = tuple(item for item in entry.objects if item.kind != "tag" or item.oid.hex() not in gone)
-    return dataclasses.replace(entry, objects=objects)
+    return msgspec.structs.replace(entry, objects=objects)
 
 
 def _read_chain(repository: GitRepository, tip: str) -> list[ArchiveCommit]:

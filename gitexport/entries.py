@@ -6,27 +6,25 @@ Reads the store, never git.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from cas import gitform, records
 from cas.errors import IntegrityError
-from cas.manifest import ImportedManifest, RunManifest
-from cas.objects import MODE_SUBMODULE
-from cas.outbox import Attempt
+from cas.manifest import FileEntry, ImportedManifest, RunManifest
+from cas.objects import MODE_SUBMODULE, GitObject
+from cas.outbox import Attempt, Deposit
 
 if TYPE_CHECKING:
     from cas.lmdbenv import ReadTransaction
-    from cas.manifest import FileEntry, ManifestRow, RollbackManifest
-    from cas.objects import GitObject
-    from cas.outbox import Deposit
+    from cas.manifest import ManifestRow, RollbackManifest
 
 _PARENT: Final = b"parent "
 _UNKNOWN: Final = Attempt()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One manifest on its way into git.
 
     Attributes:

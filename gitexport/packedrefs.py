@@ -10,10 +10,11 @@ Source: gitrepository-layout(5), git-pack-refs(1), and the header traits that gi
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from cas.errors import IntegrityError
 
@@ -30,8 +31,7 @@ _ENTRY: Final = re.compile(rb"^(?:[0-9a-f]{40}|[0-9a-f]{64}) ([^\n]+)\n(?:\^[0-9
 _PARSED_BYTES_PER_NAME: Final = 512
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class PackedEdit:
+class PackedEdit(msgspec.Struct, frozen=True, gc=False):
     """One line to put into the file, or to take out of it: then ``oid`` is None. Oids in hex.
 
     ``peeled`` is the object behind an annotated tag, else None.

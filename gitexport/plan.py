@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
+from gitexport.refvalues import ref_folders
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
@@ -81,14 +83,8 @@ def ref_names(entries: Iterable[Entry]) -> set[str]:
     for entry in entries:
         wanted.add(entry.branch)
         wanted.update(name for name, _ in entry.tags)
-        wanted.update(_folders(entry.branch))
+        wanted.update(ref_folders(entry.branch))
     return wanted
-
-
-def _folders(branch: str) -> list[str]:
-    """Return the refs that could not stand beside a branch, as its folders: ``refs/heads/ai``, ``refs/heads/ai/x``."""
-    parts = branch.split("/")
-    return ["/".join(parts[:count]) for count in range(3, len(parts))]
 
 
 def make_plan(
@@ -150,7 +146,7 @@ def _place(
 def _obstacle(entry: Entry, tips: Mapping[str, str], obstacles: Obstacles, *, moved: bool) -> str | None:
     if moved and entry.branch in obstacles.fixed:
         return obstacles.fixed[entry.branch]
-    for folder in _folders(entry.branch):
+    for folder in ref_folders(entry.branch):
         if folder in tips:
             blocker = folder.removeprefix("refs/heads/")
             return (

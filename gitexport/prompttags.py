@@ -8,9 +8,10 @@ was put there by somebody, and is told.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from cas import gitform, names, records
 from cas.errors import GitCommandFailedError
@@ -90,7 +91,7 @@ def _without(entry: Entry, left: set[str]) -> Entry:
     gone = {oid for name, oid in entry.tags if name in left}
     if not gone:
         return entry
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         entry,
         tags=tuple(tag for tag in entry.tags if tag[0] not in left),
         objects=tuple(item for item in entry.objects if item.kind != "tag" or item.oid.hex() not in gone),

@@ -39,7 +39,7 @@ from cas.errors import ConflictError, IntegrityError, StateError
 from gitexport.heldfile import mapped_os_errors, sync_folder
 from gitexport.packedrefs import PackedEdit, PackedRefs
 from gitexport.reflocks import POLL_S, TEMPORARY_NAME, packed_refs_lock, ref_journal, sweep_locks
-from gitexport.refvalues import RefChange, check_oid, check_ref_name, lock_in_the_way
+from gitexport.refvalues import RefChange, check_oid, check_ref_name, lock_in_the_way, ref_folders
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -277,7 +277,7 @@ def _check_folders(packed: PackedRefs, created: Sequence[str]) -> None:
     names = set(created)
     folders: dict[str, str] = {}
     for name in created:
-        for folder in _folders(name):
+        for folder in ref_folders(name):
             if folder in folders:
                 break
             folders[folder] = name
@@ -296,12 +296,6 @@ def _check_blocked(look: _Look, changes: Sequence[RefChange]) -> None:
         for change in changes:
             if change.new_oid and (change.name == blocked or change.name.startswith(f"{blocker}/")):
                 raise _blocked(blocker, change.name)
-
-
-def _folders(name: str) -> list[str]:
-    """Return the folders of a ref that could be refs themselves, innermost first: not ``refs/heads``."""
-    parts = name.split("/")
-    return ["/".join(parts[:count]) for count in range(len(parts) - 1, 2, -1)]
 
 
 def _publish(

@@ -6,10 +6,11 @@ Invariant: a name or id that passes the checks here can be written to git's stan
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from cas.errors import ConflictError, GitCommandFailedError, IntegrityError, InvalidNameError
 from gitexport.git import command_failed
@@ -29,8 +30,7 @@ _BLOCKING_REF: Final = re.compile(r"'([^']+)' exists; cannot create '([^']+)'")
 _BAD_OBJECT: Final = re.compile(r"nonexistent object|non-commit object|missing object|invalid object")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RefValue:
+class RefValue(msgspec.Struct, frozen=True, gc=False):
     """Where a ref points, in hexadecimal oids.
 
     Attributes:
@@ -44,8 +44,7 @@ class RefValue:
     symref: str | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RefChange:
+class RefChange(msgspec.Struct, frozen=True, gc=False):
     """One move of a ref, oids in hex: ``old_oid`` None means it must not exist, ``new_oid`` None deletes it."""
 
     name: str
@@ -74,6 +73,17 @@ def check_ref_name(name: str) -> str:
     if not name.startswith("refs/") or name.count("/") < 2 or _REF_FORBIDDEN.search(name):  # noqa: PLR2004
         raise InvalidNameError(f"{name!r} is not a git ref name", subject=name)
     return name
+
+
+def ref_folders(name: str) -> tuple[str, ...]:
+    """Return the folders of a ref that could be refs themselves, so not ``refs/heads``; innermost first."""
+    return _folders_from(name.rpartition("/")[0])
+
+
+@functools.lru_cache(maxsize=16384)  # a folder has many refs
+def _folders_from(folder: str) -> tuple[str, ...]:
+    parts = folder.split("/")
+    return tuple(["/".join(parts[:count]) for count in range(len(parts), 2, -1)])
 
 
 def ref_failure(result: GitResult) -> ExportError | IntegrityError:

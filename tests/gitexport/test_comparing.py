@@ -401,7 +401,7 @@ def test_lost_refs_are_queued_again_and_lost_objects_written(store, repo):
 
 def test_damaged_blob_keeps_no_others_objects_from_coming_back(store, repo, monkeypatch):
     some = entries(store, 1, 2)
-    gone = replace(some[0], files=(replace_digest(some[0].files[0]),))
+    gone = msgspec.structs.replace(some[0], files=(replace_digest(some[0].files[0]),))
     lose(repo, some[1].files[0].oid.hex())
     summary = ExportSummary()
     rebuild._restore_objects(store, repo, summary, [gone, some[1]], "full")

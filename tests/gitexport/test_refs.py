@@ -472,11 +472,6 @@ def test_objects_that_are_known_are_not_asked_for(repo, monkeypatch):
     assert packed(repo) == f"{HEADER.decode()}{oid} {BRANCH}\n{annotated} refs/tags/t\n^{oid}\n"
 
 
-def test_folders_of_a_ref_are_those_that_could_be_refs():
-    assert refs._folders("refs/heads/a/b/c") == ["refs/heads/a/b", "refs/heads/a"]
-    assert refs._folders("refs/heads/a") == []
-
-
 def test_file_of_many_pieces_is_written_whole(tmp_path):
     pieces = [memoryview(bytes([number % 256]) * (number % 7)) for number in range(500)]
     with (tmp_path / "f").open("wb") as file:

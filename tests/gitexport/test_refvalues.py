@@ -4,7 +4,7 @@ import pytest
 
 from cas.errors import ConflictError, GitCommandFailedError, IntegrityError, InvalidNameError
 from gitexport.git import GitResult
-from gitexport.refvalues import check_oid, check_ref_name, ref_failure
+from gitexport.refvalues import check_oid, check_ref_name, ref_failure, ref_folders
 
 OID = "0123456789abcdef" * 4
 
@@ -97,3 +97,8 @@ def test_ref_failure_of_an_unknown_text_is_a_failed_command():
     assert type(error) is GitCommandFailedError
     assert "update-ref" in str(error)
     assert "something new" in str(error)
+
+
+def test_folders_of_a_ref_are_those_that_could_be_refs():
+    assert ref_folders("refs/heads/a/b/c") == ("refs/heads/a/b", "refs/heads/a")
+    assert ref_folders("refs/heads/a") == ()

@@ -6,10 +6,10 @@ import os
 import random
 import socket
 import zlib
-from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from cas import blobs, catalog
 from cas.errors import ConflictError, IntegrityError
