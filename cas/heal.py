@@ -1,9 +1,10 @@
 """Healing: damaged and missing blobs get their bytes back, from wherever the same content is found.
 
 A blob whose bytes do not match is quarantined first: from then on the next identical put takes its place, whoever
-makes it. Then each source is asked: another store, the git repository (`gitexport.healing`), anything that gives
-content for a digest. Invariant: bytes enter only when they match digest, size and oid, so a wrong source changes
-nothing; what cannot be healed stays quarantined, and its runs are named. It must not know git.
+makes it, and no export takes its segment for what a commit left there. Then each source is asked: another store, the
+git repository (`gitexport.healing`), anything that gives content for a digest. Invariant: bytes enter only when they
+match digest, size and oid, so a wrong source changes nothing; what cannot be healed stays quarantined, and its runs are
+named. It must not know git.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from cas import blobs, catalog, manifest, marks, processmark, soundness, tombstones
+from cas import blobs, catalog, manifest, marks, outbox, processmark, soundness, tombstones
 from cas.blobs import NOT_SCANNED, QUARANTINED, SHA1_BYTES, Blob, NewBlob
 from cas.codec import Deflater, crc32
 from cas.digest import Digester
@@ -180,21 +181,25 @@ def _want_from(
 def _quarantine(environment: Environment, wanted: Sequence[Wanted], bad: set[bytes]) -> None:
     for start in range(0, len(wanted), _ROWS_PER_SNAPSHOT):
         with environment.write() as transaction:
-            for item in wanted[start : start + _ROWS_PER_SNAPSHOT]:
-                if item.digest in bad:
-                    _put_quarantined(transaction, item)
+            chosen = [item for item in wanted[start : start + _ROWS_PER_SNAPSHOT] if item.digest in bad]
+            places = [_put_quarantined(transaction, item) for item in chosen]
+            segments = {segment for segment in places if segment is not None}
+            if segments:
+                outbox.drop_deposits(transaction, segments)
 
 
-def _put_quarantined(transaction: WriteTransaction, item: Wanted) -> None:
-    """Mark the row of a bad blob; one that cannot be read is written anew, without a place of its stream."""
+def _put_quarantined(transaction: WriteTransaction, item: Wanted) -> int | None:
+    """Mark the row of a bad blob and return its segment; one that cannot be read is written anew, without a place."""
     try:
         blob = blobs.find(transaction, item.digest)
         if blob is None:
-            return
-        row = msgspec.structs.replace(blob, ruleset=QUARANTINED)
+            return None
+        row, segment = msgspec.structs.replace(blob, ruleset=QUARANTINED), blob.segment
     except IntegrityError:
         row = Blob(item.digest, item.oid, item.size_bytes, 0, 0, 0, 0, 0, QUARANTINED)
+        segment = None
     transaction.put(Table.BLOBS, item.digest, blobs.encode(row))
+    return segment
 
 
 def _heal_from(

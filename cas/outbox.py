@@ -7,6 +7,7 @@ manifest's own transaction, the receipt in the one that removes the entry. Owner
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import math
 import time
@@ -21,7 +22,7 @@ from cas.errors import IntegrityError, InvalidInputError, WaitTimeoutError
 from cas.lmdbenv import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from cas.blobs import Placed
     from cas.lmdbenv import ReadTransaction, WriteTransaction
@@ -43,7 +44,8 @@ class Deposit(msgspec.Struct, frozen=True, array_like=True):
     """Where a commit put the new streams of its run, for the export: it need not look them up, nor inflate them.
 
     A segment with that BLAKE3 digest holds the very streams of the commit. One that was moved, closed up, purged or
-    damaged since has another, or is gone; then the blobs' rows and digests tell.
+    damaged since has another, or is gone; then the blobs' rows and digests tell. They do as well once a stream of it is
+    known to be damaged, see `drop_deposits`.
 
     Attributes:
         segment: The segment's number.
@@ -347,6 +349,26 @@ def hold(transaction: WriteTransaction, sequence: int, *, reason: str, now_us: i
     key = _PARKED.get(stage, stage).value + sequence_key(sequence)
     transaction.put(Table.OUTBOX, key, _ENCODER.encode(held))
     return True
+
+
+def drop_deposits(transaction: WriteTransaction, segments: Collection[int]) -> int:
+    """Forget the deposits in segments that hold a stream known to be damaged; return how many entries had one.
+
+    Such a segment may have the digest of its deposit: then its stream was wrong from the first. An export goes by the
+    rows and digests of the blobs instead, and finds those that were healed.
+    """
+    dropped = 0
+    for stage in (Stage.WRITE, Stage.PARKED_WRITE):
+        for key in list(transaction.scan_keys(Table.OUTBOX, stage.value)):
+            with contextlib.suppress(
+                IntegrityError
+            ):  # a damaged entry is no reason not to mark damaged blobs
+                attempt = _attempt(transaction.get(Table.OUTBOX, key) or b"")
+                if attempt.deposit is not None and attempt.deposit.segment in segments:
+                    without = msgspec.structs.replace(attempt, deposit=None)
+                    transaction.put(Table.OUTBOX, key, _ENCODER.encode(without))
+                    dropped += 1
+    return dropped
 
 
 def iter_held(transaction: ReadTransaction) -> Iterator[tuple[int, Attempt]]:

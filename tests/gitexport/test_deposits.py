@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
 
-from cas import blobs, outbox, segments
+from cas import blobs, heal, intake, outbox, segments
+from cas.catalog import sequence_key
 from cas.codec import deflate
 from cas.digest import digest_bytes
 from cas.errors import IntegrityError
@@ -16,6 +19,7 @@ from gitexport import blobcheck
 from gitexport.entries import load_entry
 from gitexport.repository import GitRepository
 from gitexport.writer import collect, write_batch
+from tests.gc.keeping import flip_byte
 from tests.gitexport.refplaces import git
 from tests.gitexport.test_writer import plan_of
 from tests.store.stores import commit, open_store
@@ -286,3 +290,67 @@ def test_entry_that_failed_keeps_what_is_known(filled):
         assert outbox.find_entry(transaction, 1) == (Stage.PUSH, Attempt())
         outbox.requeue(transaction, 1)
     assert attempts(filled)[1] == Attempt()
+
+
+def commit_miscompressed(store, monkeypatch, content):
+    """Commit a run one stream of which was wrong before anything was computed from it, by a fault of the machine."""
+    monkeypatch.setattr(intake, "deflate", lambda data: deflate(data[::-1] if data == content else data))
+    commit(store, "a", task_id="t1", files={"bad.csv": content, "good.csv": b"good\n"})
+    monkeypatch.undo()
+
+
+def test_blob_that_was_wrong_from_the_first_and_was_healed_is_exported_right(store, tmp_path, monkeypatch):
+    commit_miscompressed(store, monkeypatch, SHARED)
+    assert store.heal([lambda item: [SHARED]]).ok
+    exported(store, tmp_path / "r.git", queued(store))  # whose fsck compares every object with its id
+    assert object_id("blob", SHARED, store.object_format).hex() in objects_of(tmp_path / "r.git")
+
+
+@pytest.mark.parametrize("check", ["deposit", "full"])
+def test_blob_that_is_known_to_be_damaged_is_not_exported(store, tmp_path, monkeypatch, check):
+    commit_miscompressed(store, monkeypatch, SHARED)
+    assert [item["digest"] for item in store.heal().lost] == [digest_bytes(SHARED).hex()]
+    with pytest.raises(IntegrityError) as caught:
+        exported(store, tmp_path / "r.git", queued(store), check=check)
+    assert caught.value.subject == digest_bytes(SHARED).hex()
+    assert list((tmp_path / "r.git" / "objects" / "pack").iterdir()) == []
+
+
+@pytest.mark.parametrize("park", [False, True])
+def test_blob_that_was_healed_into_several_parts_is_exported(store, tmp_path, monkeypatch, park):
+    # Given as bytes it went into the segment of its run, whatever its size; a healed one has parts of its own.
+    monkeypatch.setattr(heal, "LARGE_FILE_BYTES", 4000)
+    monkeypatch.setattr(blobs, "PART_BYTES", 2000)
+    content = random.Random(5).randbytes(5000)
+    commit(store, "a", task_id="t1", files={"large.bin": content})
+    overwrite(store, attempts(store)[1].deposit.segment, 1000, b"xxxx")
+    if park:
+        with store.environment.write() as transaction:
+            outbox.record_failure(transaction, 1, reason="damaged", now_us=5, park=True)
+    assert store.heal([lambda item: [content]]).ok
+    with store.environment.write() as transaction:
+        outbox.unpark(transaction)
+        assert next(blobs.iter_blobs(transaction)).part_count > 1
+    exported(store, tmp_path / "r.git", queued(store))
+    assert object_id("blob", content, store.object_format).hex() in objects_of(tmp_path / "r.git")
+
+
+def test_healing_takes_deposits_of_damaged_segments_alone(filled):
+    before = attempts(filled)
+    stream = before[2].deposit.streams[0]
+    overwrite(filled, before[2].deposit.segment, stream.offset + 20, b"xx")
+    assert not filled.heal().ok
+    assert attempts(filled) == {**before, 2: msgspec.structs.replace(before[2], deposit=None)}
+    with filled.environment.write() as transaction:
+        assert outbox.drop_deposits(transaction, {before[1].deposit.segment}) == 1
+        assert outbox.drop_deposits(transaction, {before[1].deposit.segment}) == 0
+
+
+def test_damaged_outbox_entry_keeps_no_blob_from_being_quarantined(filled):
+    stream, segment = attempts(filled)[2].deposit.streams[0], attempts(filled)[2].deposit.segment
+    overwrite(filled, segment, stream.offset + 20, b"xx")
+    flip_byte(filled, Table.OUTBOX, Stage.WRITE.value + sequence_key(1))
+    (lost,) = filled.heal().lost
+    with filled.environment.read() as transaction:
+        assert blobs.require(transaction, bytes.fromhex(lost["digest"])).is_quarantined
+        assert outbox.find_entry(transaction, 2)[1].deposit is None
