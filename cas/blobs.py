@@ -273,7 +273,7 @@ def iter_whole_streams(
     anew where not: the garbage collector may have moved it. The views die with the transaction.
 
     Raises:
-        IntegrityError: A stream is missing or damaged.
+        IntegrityError: A stream is missing or damaged, or the row that was looked up has another oid or size.
     """
     segment, row = -1, None
     for blob in wanted:
@@ -285,6 +285,8 @@ def iter_whole_streams(
             yield blob, view
             continue
         moved = require(transaction, blob.digest)
+        if (moved.oid, moved.size_bytes) != (blob.oid, blob.size_bytes):
+            raise damaged(moved)
         view = next(iter_stream(transaction, moved))
         if crc32(view, crc32(pack_entry_header("blob", moved.size_bytes))) != moved.crc32:
             raise damaged(moved)

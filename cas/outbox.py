@@ -360,9 +360,8 @@ def drop_deposits(transaction: WriteTransaction, segments: Collection[int]) -> i
     dropped = 0
     for stage in (Stage.WRITE, Stage.PARKED_WRITE):
         for key in list(transaction.scan_keys(Table.OUTBOX, stage.value)):
-            with contextlib.suppress(
-                IntegrityError
-            ):  # a damaged entry is no reason not to mark damaged blobs
+            # A damaged entry keeps no blob from being marked.
+            with contextlib.suppress(IntegrityError):
                 attempt = _attempt(transaction.get(Table.OUTBOX, key) or b"")
                 if attempt.deposit is not None and attempt.deposit.segment in segments:
                     without = msgspec.structs.replace(attempt, deposit=None)

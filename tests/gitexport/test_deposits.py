@@ -219,21 +219,34 @@ def test_streams_that_the_collector_moved_are_found_by_their_rows(filled, tmp_pa
     assert objects_of(tmp_path / "after.git") == objects_of(tmp_path / "before.git")
 
 
+def move(store, segment, **changed):
+    """Move the only stream on, give its segment's number to another, and change its row."""
+    with store.environment.write() as transaction:
+        (blob,) = blobs.iter_blobs(transaction)
+        key = blobs.segment_key(segment, 0)
+        stream = transaction.get(Table.SEGMENTS, key)
+        transaction.put(Table.SEGMENTS, blobs.segment_key(segment + 1, 0), stream)
+        transaction.put(Table.SEGMENTS, key, deflate(b"another run's") * 99)
+        row = msgspec.structs.replace(blob, segment=segment + 1, **changed)
+        transaction.put(Table.BLOBS, blob.digest, blobs.encode(row))
+
+
 def test_segment_number_that_was_given_again_is_no_proof(store, tmp_path):
     commit(store, "a", files={"f": SHARED})
-    deposit = attempts(store)[1].deposit
-    with (
-        store.environment.write() as transaction
-    ):  # the stream moves, its number goes, and another run gets it
-        (blob,) = blobs.iter_blobs(transaction)
-        key = blobs.segment_key(deposit.segment, 0)
-        moved = deposit.segment + 1
-        transaction.put(Table.SEGMENTS, blobs.segment_key(moved, 0), transaction.get(Table.SEGMENTS, key))
-        transaction.put(Table.SEGMENTS, key, deflate(b"another run's") * 99)
-        transaction.put(Table.BLOBS, blob.digest, blobs.encode(msgspec.structs.replace(blob, segment=moved)))
+    move(store, attempts(store)[1].deposit.segment)
     exported(store, tmp_path / "r.git", queued(store))
     oid = object_id("blob", SHARED, store.object_format)
     assert oid.hex() in objects_of(tmp_path / "r.git")
+
+
+def test_moved_stream_whose_row_has_another_oid_is_refused(store, tmp_path):
+    commit(store, "a", files={"f": SHARED})
+    other = object_id("blob", b"other", store.object_format)
+    move(store, attempts(store)[1].deposit.segment, oid=other)
+    with pytest.raises(IntegrityError) as caught:
+        exported(store, tmp_path / "r.git", queued(store))
+    assert caught.value.subject == digest_bytes(SHARED).hex()
+    assert list((tmp_path / "r.git" / "objects" / "pack").iterdir()) == []
 
 
 def test_objects_of_another_run_are_made_anew(filled):
