@@ -38,7 +38,6 @@ from cas.objects import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cas.config import ObjectFormat
     from cas.manifest import Manifest, ManifestRow
     from cas.objects import Signer
 
@@ -50,6 +49,11 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _OBJECTS_DECODER: Final = msgspec.msgpack.Decoder(
     list[tuple[Literal["blob", "tree", "commit", "tag"], bytes]]
 )
+# In trees one after the other: mode and name, and the oid behind them; in C, for each run of an export.
+_NAMED: Final = {
+    "sha1": re.compile(rb"[^\0]+\0(.{20})", re.DOTALL),
+    "sha256": re.compile(rb"[^\0]+\0(.{32})", re.DOTALL),
+}
 # Control characters, line and paragraph separators, invisible and direction-changing marks, and blanks at either end.
 _AWKWARD_IN_LINE: Final = re.compile(
     r"[\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]|\A | \Z"
@@ -321,22 +325,23 @@ def encode_objects(objects: Sequence[GitObject]) -> bytes:
     return _ENCODER.encode([(item.kind, item.data) for item in objects])
 
 
-def decode_objects(encoded: bytes, row: ManifestRow, object_format: ObjectFormat) -> list[GitObject] | None:
+def decode_objects(encoded: bytes, run: RunManifest, row: ManifestRow) -> list[GitObject] | None:
     """Return the objects that a run's commit made, each with the id that its bytes have now.
 
     Returns:
-        None where there are none, or not those of the row: the commit, the root tree and the tags must be the promised
-        ones, and a tree must name every other.
+        None where there are none, or not those of the run: the commit, the root tree and the tags must be the promised
+        ones, and what the trees name must be the other objects and the run's files, all of them and nothing else.
     """
     try:
         contents = _OBJECTS_DECODER.decode(encoded) if encoded else []
     except msgspec.MsgspecError:
         return None
-    objects = [GitObject(kind, object_id(kind, data, object_format), data) for kind, data in contents]
+    objects = [GitObject(kind, object_id(kind, data, run.object_format), data) for kind, data in contents]
     oids = {item.oid for item in objects}
     promised = {row.commit_oid, row.tree_oid, *[oid for _, oid in row.tags]}
-    named = b"".join([item.data for item in objects if item.kind == "tree"])
-    if not promised <= oids or any(oid not in named for oid in oids - promised):
+    trees = b"".join([item.data for item in objects if item.kind == "tree"])
+    named = _NAMED[run.object_format].findall(trees)
+    if not promised <= oids or promised.union(named) != oids.union([entry.oid for entry in run.files]):
         return None
     return objects
 

@@ -1,6 +1,7 @@
-"""Entries: stored manifests as what they become in git, every id rebuilt before anything is written.
+"""Entries: stored manifests as what they become in git, every id computed again before anything is written.
 
-Invariant: an entry exists only if tree, commit and tags rebuilt from the manifest have the ids the store promised.
+Invariant: an entry exists only if its trees, commit and tags have the ids the store promised, and its trees name the
+manifest's files. The objects are those that the run's commit left in the outbox, or made anew from the manifest.
 Reads the store, never git.
 """
 
@@ -85,7 +86,7 @@ def run_entry(sequence: int, run: RunManifest, row: ManifestRow, attempt: Attemp
     Raises:
         IntegrityError: The stored ids are not what the manifest gives.
     """
-    objects = gitform.decode_objects(attempt.objects, row, run.object_format)
+    objects = gitform.decode_objects(attempt.objects, run, row)
     if objects is None:
         form = gitform.check_row(run, row)
         objects = [*form.tree.objects, form.commit, *(tag.object for tag in form.tags)]

@@ -7,7 +7,7 @@ import random
 import msgspec
 import pytest
 
-from cas import blobs, heal, intake, outbox, segments
+from cas import blobs, heal, intake, outbox, records, segments
 from cas.catalog import sequence_key
 from cas.codec import deflate
 from cas.digest import digest_bytes
@@ -16,7 +16,7 @@ from cas.lmdbenv import Table
 from cas.objects import object_id
 from cas.outbox import Attempt, Stage
 from gitexport import blobcheck
-from gitexport.entries import load_entry
+from gitexport.entries import load_entry, run_entry
 from gitexport.repository import GitRepository
 from gitexport.writer import collect, write_batch
 from tests.gc.keeping import flip_byte
@@ -251,9 +251,10 @@ def test_moved_stream_whose_row_has_another_oid_is_refused(store, tmp_path):
 
 def test_objects_of_another_run_are_made_anew(filled):
     mine, others = attempts(filled)[1].objects, attempts(filled)[2].objects
-    cut = msgspec.msgpack.encode(msgspec.msgpack.decode(mine)[:-1])  # a tag is missing
-    strange = msgspec.msgpack.encode([*msgspec.msgpack.decode(mine), ("tree", b"")])  # no tree names it
-    for objects in (others, cut, strange, mine[:-1], b"\x90", b"\xc0", b"\x91\x92\xa4blog\xc4\x00"):
+    known = msgspec.msgpack.decode(mine)
+    less = [msgspec.msgpack.encode(known[:at] + known[at + 1 :]) for at in range(len(known))]
+    strange = msgspec.msgpack.encode([*known, ("tree", b"")])  # no tree names it
+    for objects in (*less, others, strange, mine[:-1], b"\x90", b"\xc0", b"\x91\x92\xa4blog\xc4\x00"):
         change(filled, 1, objects=objects)
         assert queued(filled)[0].objects == anew(filled)[0].objects
     change(filled, 1, objects=mine)
@@ -271,6 +272,18 @@ def test_objects_are_left_out_behind_a_long_queue(store, tmp_path, monkeypatch):
         outbox.record_exported(transaction, [1, 2, 3], 7)
     commit(store, "4", task_id="t4")
     assert [bool(attempt.objects) for attempt in attempts(store).values()] == [False, True]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_objects_of_other_files_than_the_manifest_names_are_refused(filled, kept):
+    attempt = attempts(filled)[2]
+    with filled.environment.read() as transaction:
+        run, row = records.load_run(transaction, 2)
+    other = msgspec.structs.replace(run.files[0], oid=object_id("blob", b"other", filled.object_format))
+    changed = msgspec.structs.replace(run, files=(*run.files[:kept], other))
+    with pytest.raises(IntegrityError, match="not what its manifest gives"):
+        run_entry(2, changed, row, attempt)
+    assert run_entry(2, run, row, attempt).commit == row.commit_oid.hex()
 
 
 def test_blobs_of_a_deposit_are_not_looked_up(filled, monkeypatch):
