@@ -51,7 +51,7 @@ def claimed(export, after=0, room=100, selection=None):
 
 def test_exporter_has_the_stores_settings_unless_told_otherwise(store, tmp_path):
     made = Exporter(store)
-    assert (made.store, made.remote, made.check) == (store, "origin", "full")
+    assert (made.store, made.remote, made.check) == (store, "origin", "deposit")
     assert made.open_repository().path == store.config.repo_path
     GitRepository.create_bare(tmp_path / "other.git")
     made = Exporter(store, repository=tmp_path / "other.git", remote="up", check="crc")
