@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 # Nine bytes of an answer hold a sequence at most, and a few more their number.
 _MOST_RELAYED: Final = (MAX_ANSWER_BYTES - 5) // 9
+# Of a run without content: its rows, and its commit and tags in the outbox.
+_ROWS_BYTES: Final = 2048
 
 
 class BlobCollectedError(Exception):
@@ -101,7 +103,9 @@ class PreparedRun:
     @property
     def reserve_bytes(self) -> int:
         """About how many bytes applying the run adds to the file; what is staged is there already."""
-        return sum(len(blob.stream) for blob in self.intake.new_blobs) + len(self.draft.metadata)
+        streams_bytes = sum([len(blob.stream) for blob in self.intake.new_blobs])
+        trees_bytes = sum([len(item.data) for item in self.trees])
+        return streams_bytes + trees_bytes + len(self.draft.metadata) + _ROWS_BYTES
 
     def find_existing(self, transaction: ReadTransaction) -> int | None:
         """Return the sequence of the revision that shows this content already, or None."""
