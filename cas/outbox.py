@@ -345,7 +345,9 @@ def hold(transaction: WriteTransaction, sequence: int, *, reason: str, now_us: i
         return False
     stage, attempt = found
     _remove(transaction, sequence)
-    held = msgspec.structs.replace(attempt, last_at_us=now_us, reason=reason, held=True)
+    held = msgspec.structs.replace(
+        attempt, last_at_us=now_us, reason=reason, held=True, deposit=None, objects=b""
+    )
     key = _PARKED.get(stage, stage).value + sequence_key(sequence)
     transaction.put(Table.OUTBOX, key, _ENCODER.encode(held))
     return True

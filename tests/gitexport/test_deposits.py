@@ -303,6 +303,12 @@ def test_blobs_of_a_deposit_are_not_looked_up(filled, monkeypatch):
 def test_queued_run_whose_content_was_purged_stays_back(filled):
     filled.purge(queued(filled)[1].files[0].digest.hex())
     assert sorted(attempts(filled)) == [1]
+    with filled.environment.read() as transaction:
+        held = [attempt for _, attempt in outbox.iter_held(transaction)]
+    assert len(held) == 4
+    assert all(attempt.deposit is None and not attempt.objects for attempt in held), (
+        "no export will want them"
+    )
 
 
 def test_entry_that_failed_keeps_what_is_known(filled):
