@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import subprocess
 import sys
 import zlib
@@ -18,6 +19,7 @@ from cas.objects import pack_entry_header
 from gitexport.pack import KEEP_TEXT, PackWriter, index_bytes, sweep_temporaries
 
 ROOT = Path(__file__).parents[2]
+LONG = random.Random(7).randbytes(2 * 1024 * 1024)  # more than a writer holds back
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -179,6 +181,50 @@ def test_entries_given_whole_make_the_same_pack(repository, object_format):
     git(repository, "fsck", "--strict")
     with pytest.raises(StateError):
         writer.add_entries([(b"\1" * len(oid), 0, b"more", b"")])
+
+
+def entry(content, object_format):
+    """Return an object as a whole entry, its stream in a buffer that the caller may change."""
+    kind, oid, size, (stream,) = blob(content, object_format)
+    header = pack_entry_header(kind, size)
+    return oid, zlib.crc32(header + stream), header, bytearray(stream)
+
+
+def test_buffers_of_entries_may_change_once_they_are_taken(repository, object_format):
+    taken = [entry(content, object_format) for content in (b"one", LONG, b"two")]
+    with PackWriter(repository / "objects", 3, object_format) as writer:
+        writer.add_entries((oid, crc, header, memoryview(stream)) for oid, crc, header, stream in taken)
+        for _, _, _, stream in taken:
+            stream[:] = bytes(len(stream))
+        writer.finish(keep=False)
+    git(repository, "fsck", "--strict")
+
+
+@pytest.mark.parametrize("before", [[b"one"], [b"one", LONG]], ids=["held", "begun"])
+def test_failing_entries_leave_nothing(repository, object_format, before):
+    def entries():
+        for content in before:
+            yield entry(content, object_format)
+        raise OSError(5, "Input/output error")
+
+    writer = PackWriter(repository / "objects", len(before), object_format)
+    with pytest.raises(OSError, match="Input/output"):
+        writer.add_entries(entries())
+    assert files(repository) == []
+    for go_on in (writer.seal, writer.finish, lambda: writer.add_entries([])):
+        with pytest.raises(StateError):
+            go_on()
+
+
+def test_entry_that_does_not_fit_is_refused_and_the_pack_discarded(repository, object_format):
+    one, two = entry(b"one", object_format), entry(b"two", object_format)
+    for entries in ([one, two], [(one[0][:-1], *one[1:])]):
+        writer = PackWriter(repository / "objects", 1, object_format)
+        with pytest.raises(StateError, match="does not fit"):
+            writer.add_entries(entries)
+        assert files(repository) == []
+        with pytest.raises(StateError):
+            writer.finish()
 
 
 def test_sealed_pack_is_invisible_until_it_is_finished(repository, object_format):
