@@ -218,6 +218,19 @@ def test_relayed_batch_is_stored_as_if_it_had_been_applied_here(store, sent):
     assert store.verify().ok
 
 
+def test_relayed_batch_leaves_the_same_rows_as_one_applied_here(store, sent):
+    def rows(apply):
+        with undone_transaction(store) as transaction:
+            apply(transaction)
+            return {table: list(transaction.scan(table)) for table in Table if table is not Table.COUNTERS}
+
+    relayed = rows(commit.decode_relayed(sent.content))
+    own = rows(lambda transaction: [run.apply(transaction) for run in sent.runs])
+    queued = relayed.pop(Table.OUTBOX)
+    assert relayed == {table: found for table, found in own.items() if table is not Table.OUTBOX}
+    assert [row for row in queued if row[0] != metrics.NEWEST_HOUR] == own[Table.OUTBOX]
+
+
 def test_relayed_run_that_is_there_already_needs_none_of_its_files(store):
     commit_run(store, "old", files={"a.csv": b"old\n"})
     run = prepare(store, "old", files={"a.csv": b"old\n"}, task_id="task")
