@@ -38,9 +38,12 @@ if TYPE_CHECKING:
     from gitexport.blobcopy import CheckLevel
     from gitexport.entries import Entry
 
-# A batch holds its trees, commits and tags in memory (about 5 KB a run) and its refs move together; a thousand runs
-# amortise git's start-up and the rewrite of packed-refs to well under a millisecond each.
+# A batch holds its trees, metadata files, commits and tags in memory (about 5 KB a run) and its refs move together; a
+# thousand runs amortise git's start-up and the rewrite of packed-refs to well under a millisecond each.
 BATCH_RUNS: Final = 1000
+MADE_BYTES: Final = (
+    32 * 1024 * 1024
+)  # of those objects: a run's metadata may be a megabyte, and is in memory twice
 BATCH_BYTES: Final = 128 * 1024 * 1024  # raw; bounds what a kill throws away and how long a pack stays unseen
 
 
@@ -287,7 +290,7 @@ class _Export:
         """
         entries: list[Entry] = []
         damaged: dict[int, str] = {}
-        raw_bytes = 0
+        raw_bytes = made_bytes = 0
         with self._environment.read() as transaction:
             for sequence, attempt in self._queue(transaction, after):
                 if sequence > self._last:
@@ -301,8 +304,11 @@ class _Export:
                     damaged[sequence] = error.message
                 else:
                     entries.append(entry)
-                    raw_bytes += sum(file.size_bytes for file in entry.files)
-                if len(entries) + len(damaged) >= room or raw_bytes >= BATCH_BYTES:
+                    raw_bytes += sum([file.size_bytes for file in entry.files])
+                    made_bytes += sum([len(item.data) for item in entry.objects])
+                if len(entries) + len(damaged) >= room:
+                    break
+                if raw_bytes >= BATCH_BYTES or made_bytes >= MADE_BYTES:
                     break
         self._writer.park(damaged)
         return entries, after, len(entries) + len(damaged)

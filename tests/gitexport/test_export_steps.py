@@ -105,6 +105,20 @@ def test_queue_is_claimed_oldest_first_within_the_bounds(store, monkeypatch):
         assert claimed(export)[0] == taken
 
 
+def test_batch_is_bounded_by_the_objects_that_it_holds_in_memory(store, monkeypatch):
+    export = exporting(store)
+    entries, _, _ = export._claim(0, 100, None)
+    first, second = (sum(len(item.data) for item in entry.objects) for entry in entries[:2])
+    for limit_bytes, taken in (
+        (first, [1]),
+        (first + 1, [1, 2]),
+        (first + second, [1, 2]),
+        (first + second + 1, [1, 2, 3]),
+    ):
+        monkeypatch.setattr(exporter, "MADE_BYTES", limit_bytes)
+        assert claimed(export)[0] == taken
+
+
 def test_run_that_is_committed_while_an_export_runs_is_left_to_the_next(store):
     export = exporting(store)
     commit(store, "later", task_id="t9")
