@@ -356,3 +356,61 @@ def test_check_row_of_an_imported_run_takes_annotated_and_lightweight_tags():
     ]  # fmt: skip
     with pytest.raises(IntegrityError, match="stored tag light"):
         gitform.check_row(manifest, msgspec.structs.replace(row, tags=(("light", FOUR),)))
+
+
+# ---- objects that wait for an export ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sha1", "sha256"])
+def waiting(request):
+    """A run with its row, and what it left for its export."""
+    wide = 32 if request.param == "sha256" else 20
+    # Ids may hold any byte: such as end the name of an entry, or a line.
+    files = (
+        FileEntry("a/b.csv", 3, b"", b"\0\n" * (wide // 2)),
+        FileEntry("a/same.csv", 3, b"", b"\0\n" * (wide // 2)),
+        FileEntry("c.py", 4, b"", b"\2" * wide),
+    )
+    manifest = run(object_format=request.param, files=files, with_metadata_file=True)
+    form = gitform.check_row(manifest, row_of(manifest, "sig"))
+    return (
+        manifest,
+        row_of(manifest, "sig"),
+        [*form.tree.objects, form.commit, *(t.object for t in form.tags)],
+    )
+
+
+def test_waiting_objects_are_given_back_with_their_ids(waiting):
+    manifest, row, objects = waiting
+    assert gitform.decode_objects(gitform.encode_objects(objects), manifest, row) == objects
+
+
+def test_waiting_objects_are_all_there_or_do_not_count(waiting):
+    manifest, row, objects = waiting
+    for left_out in range(len(objects)):
+        encoded = gitform.encode_objects([*objects[:left_out], *objects[left_out + 1 :]])
+        assert gitform.decode_objects(encoded, manifest, row) is None, objects[left_out].kind
+    more = msgspec.structs.replace(objects[0], data=b"more")
+    assert gitform.decode_objects(gitform.encode_objects([*objects, more]), manifest, row) is None
+    for encoded in (b"", b"\x90", b"\xc1", gitform.encode_objects(objects)[:-1]):
+        assert gitform.decode_objects(encoded, manifest, row) is None
+
+
+def test_waiting_objects_of_another_kind_or_run_do_not_count(waiting):
+    manifest, row, objects = waiting
+    other = msgspec.structs.replace(objects[0], kind="tag")
+    assert gitform.decode_objects(gitform.encode_objects([other, *objects[1:]]), manifest, row) is None
+    encoded = gitform.encode_objects(objects)
+    wide = len(row.tree_oid)
+    for files in (
+        manifest.files[:-1],
+        (*manifest.files, FileEntry("d", 1, b"", b"\4" * wide)),
+        (*manifest.files[:-1], FileEntry("c.py", 4, b"", b"\4" * wide)),
+    ):
+        assert gitform.decode_objects(encoded, msgspec.structs.replace(manifest, files=files), row) is None
+    for changed in (
+        {"commit_oid": b"\4" * wide},
+        {"tree_oid": b"\4" * wide},
+        {"tags": (("corr_c", b"\4" * wide),)},
+    ):
+        assert gitform.decode_objects(encoded, manifest, msgspec.structs.replace(row, **changed)) is None

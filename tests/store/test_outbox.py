@@ -2,14 +2,16 @@
 
 import itertools
 
+import msgspec
 import pytest
 
 from cas import marks, metrics, outbox, pushfeed
+from cas.blobs import Stream
 from cas.catalog import sequence_key
 from cas.errors import IntegrityError, InvalidInputError, WaitTimeoutError
 from cas.lmdbenv import Table
 from cas.marks import Forgotten, Pin
-from cas.outbox import Attempt, Receipt, Stage, Status
+from cas.outbox import Attempt, Deposit, Receipt, Stage, Status
 from tests.store.stores import open_store, undone_transaction
 
 NOW = 1_762_525_800_000_000
@@ -447,3 +449,27 @@ def test_wait_for_what_never_comes_is_refused_before_asking(wanted, timeout_s, s
     with pytest.raises(InvalidInputError) as caught:
         outbox.wait(answers, wanted, timeout_s, "corr_1")
     assert (caught.value.subject, answers.asked) == (subject, 0)
+
+
+def deposited(segment):
+    return Attempt(1, 2, "why", 3, deposit=Deposit(segment, b"d" * 32, (Stream(0, 9, 7), None)), objects=b"o")
+
+
+def test_deposits_of_damaged_segments_are_dropped_and_nothing_else(transaction):
+    for sequence, segment in enumerate((7, 8, 7, 9), start=1):
+        outbox.enqueue(transaction, sequence, deposited(segment))
+    queued(transaction, 5)
+    outbox.record_failure(transaction, 3, reason="why", now_us=2, park=True)
+    assert outbox.drop_deposits(transaction, {7, 9, 10}) == 3
+    assert stages(transaction) == {"WRITE": [1, 2, 4, 5], "PARKED_WRITE": [3]}
+    without = msgspec.structs.replace(deposited(0), deposit=None)
+    found = {sequence: outbox.find_entry(transaction, sequence)[1] for sequence in range(1, 6)}
+    parked = msgspec.structs.replace(without, attempt_count=2)
+    assert found == {1: without, 2: deposited(8), 3: parked, 4: without, 5: Attempt()}
+    assert outbox.drop_deposits(transaction, {7, 9, 10}) == 0
+
+
+def test_held_entry_keeps_neither_objects_nor_deposit(transaction):
+    outbox.enqueue(transaction, 1, deposited(7))
+    assert outbox.hold(transaction, 1, reason="purged", now_us=5)
+    assert outbox.find_entry(transaction, 1) == (Stage.PARKED_WRITE, Attempt(1, 5, "purged", 3, held=True))
