@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 
 from cas import blobs, tombstones
@@ -256,6 +257,19 @@ def test_whole_stream_that_is_damaged_or_gone_is_refused(transaction):
     transaction.delete(Table.SEGMENTS, blobs.segment_key(first.segment, 0))
     with pytest.raises(IntegrityError, match="cut short"):
         next(blobs.iter_whole_streams(transaction, [first]))
+
+
+def test_whole_stream_whose_row_became_another_ones_is_refused(transaction):
+    (blob,) = add(transaction, b"one" * 9)
+    earlier = msgspec.structs.replace(blob, offset=5)
+    assert next(blobs.iter_whole_streams(transaction, [earlier]))[0] == blob
+    for asked in (
+        msgspec.structs.replace(earlier, oid=bytes(20)),
+        msgspec.structs.replace(earlier, size_bytes=26),
+    ):
+        with pytest.raises(IntegrityError, match="does not match") as caught:
+            next(blobs.iter_whole_streams(transaction, [asked]))
+        assert caught.value.subject == blob.digest.hex()
 
 
 def test_large_stream_is_cut_into_parts_and_comes_back_whole(large):
