@@ -81,7 +81,7 @@ def _entries(
         return blob.segment, deposited.get(blob.oid.hex())
 
     for (segment, digest), members in itertools.groupby(wanted, place):
-        left = list(members)
+        left: list[Blob] = list(members)
         row = None if digest is None else blobs.view_segment(transaction, segment)
         if row is not None and digest_bytes(row) == digest:
             found, left = left, []
