@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cas import ArtifactStoreError
     from cli.output import Cell, Content, Output
     from gitexport import ArchiveSummary, ExportReport, ExportSummary
-    from gitexport.blobcopy import CheckLevel
 
 app = new_verb(
     "export",
@@ -170,9 +169,7 @@ def run(
         raise typer.BadParameter("--interval has to be above 0")
     if follow:
         if any((limit, only, retry_parked, dry_run, rebuild)) or push is not None:
-            raise typer.BadParameter(
-                "--follow exports everything; of the other options it takes only --check and --interval"
-            )
+            raise typer.BadParameter("--follow exports everything; it takes only --check and --interval")
         _follow(session, interval, check)
         return
     with (
@@ -199,7 +196,7 @@ def run(
         raise typer.Exit(code)
 
 
-def _follow(session: Session, interval_s: float, check: CheckLevel) -> None:
+def _follow(session: Session, interval_s: float, check: Literal["deposit", "full", "crc"]) -> None:
     from cli.signals import stop_signal
     from gitexport.worker import ExportWorker
 
