@@ -26,6 +26,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -33,6 +34,7 @@ from cas.errors import GitCommandFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Sequence
+    from types import ModuleType
 
 # 2.36 is the first git that can be told to sync loose references (core.fsync=reference). Below it a ref that
 # git reported as written may be an empty file after a power cut, and the receipt would be a lie.
@@ -279,18 +281,14 @@ def _environment(options: GitOptions, config: Sequence[tuple[str, str]], *, netw
 def _start(
     args: Sequence[str], cwd: Path, env: dict[str, str], pass_fds: Collection[int]
 ) -> subprocess.Popen[bytes]:
-    try:
-        from git.cmd import Git  # heavy, and the import fails where git is missing
-        from git.exc import GitCommandNotFound
-    except ImportError as error:
-        raise _git_missing() from error
+    commands = _commands()
     # GitPython copies the environment and can only add to it, so inherited GIT_* variables are unset by
     # env(1).
     inherited = sorted(name for name in os.environ if name.startswith("GIT_") and name not in env)
     prefix = ["env", *(word for name in inherited for word in ("-u", name))] if inherited else []
-    program = Git.GIT_PYTHON_GIT_EXECUTABLE or "git"
+    program = commands.Git.GIT_PYTHON_GIT_EXECUTABLE or "git"
     try:
-        started: Any = Git(str(cwd)).execute(
+        started: Any = commands.Git(str(cwd)).execute(
             # GitPython starts git where this process stands if it cannot enter the folder; git itself refuses that.
             [*prefix, program, "--no-pager", "-C", str(cwd), *args],
             istream=subprocess.PIPE,
@@ -299,13 +297,30 @@ def _start(
             start_new_session=True,  # also takes away the terminal, so that nothing can prompt on it
             pass_fds=tuple(pass_fds),
         )
-    except (GitCommandNotFound, FileNotFoundError) as error:
+    except (commands.GitCommandNotFound, FileNotFoundError) as error:
         raise _git_missing() from error
     except OSError as error:
         raise GitCommandFailedError(f"git could not be started: {error.strerror}") from error
     process = cast("subprocess.Popen[bytes]", started.proc)
     started.proc = None  # detached: the wrapper would terminate git as soon as it is collected
     return process
+
+
+@functools.cache
+def _commands() -> ModuleType:
+    """Return GitPython's module of commands; heavy, so that it is loaded with the first of them.
+
+    Its package runs a ``git version`` of its own as it is loaded, in the user's configuration, and fails where that is
+    broken or git is missing. The module is there by then, and what is started through it depends on neither.
+    """
+    try:
+        import git.cmd as commands
+    except ImportError as error:
+        loaded = sys.modules.get("git.cmd")
+        if loaded is None:
+            raise _git_missing() from error
+        return loaded
+    return commands
 
 
 def _git_missing() -> GitCommandFailedError:

@@ -132,6 +132,16 @@ except GitCommandFailedError as error:
     assert subprocess.run([sys.executable, "-c", script], env=env, cwd=ROOT, check=False).returncode == 0
 
 
+def test_broken_configuration_of_the_user_is_not_read_even_when_git_is_first_started(tmp_path):
+    (tmp_path / ".gitconfig").write_text("[broken\n")
+    script = "from gitexport.git import git_version; assert git_version() >= (2, 36)"
+    env = CLEAN | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "XDG_CONFIG_HOME"):
+        env.pop(name, None)
+    assert subprocess.run(["git", "version"], env=env, capture_output=True, check=False).returncode == 128
+    assert subprocess.run([sys.executable, "-c", script], env=env, cwd=ROOT, check=False).returncode == 0
+
+
 def test_open_reports_what_kind_of_repository_it_is(tmp_path, object_format):
     tree = GitRepository.create(tmp_path / "tree", object_format)
     assert (tree.is_bare, tree.object_format, tree.ref_format) == (False, object_format, "files")
