@@ -35,8 +35,10 @@ def checked_url(url: str, remote: str, folder: Path, protocols: Collection[str])
         protocols: Transports that may be used.
 
     Raises:
-        ConfigError: Another transport, or a program (``ext::`` and the like).
+        ConfigError: No URL, another transport, or a program (``ext::`` and the like).
     """
+    if not url:  # to git the folder it is started in, where every ref is as it was pushed
+        raise ConfigError(f"remote {remote!r} has no URL", subject=remote)
     scheme = _SCHEME.match(url)
     if _HELPER_URL.match(url):
         protocol = url.partition("::")[0]

@@ -304,6 +304,11 @@ def test_push_url_that_cannot_be_used_is_refused_by_name(repo):
     with pytest.raises(ConfigError) as caught:
         repo.push_url("b")
     assert (caught.value.subject, caught.value.message) == ("b", "remote 'b' has 2 push URLs; one is needed")
+    # For git an empty URL means where it stands, so that every push would be found up to date.
+    git(repo.path, "config", "remote.z.url", "")
+    with pytest.raises(ConfigError) as caught:
+        repo.push_url("z")
+    assert (caught.value.subject, caught.value.message) == ("z", "remote 'z' has no URL")
 
 
 def test_refs_of_a_remote_are_told_below_the_prefixes(repo, tmp_path):
