@@ -49,7 +49,9 @@ _SHOWN_CHARS: Final = 500
 # The remote could not, rather than would not; the same push may work later.
 _PASSING: Final = re.compile(
     r"failed to (?:update|lock)|cannot lock|unable to lock|unpack|unable to migrate|internal (?:server )?error"
-    r"|time[d ]*out|temporar|try again|out of memory|No space left|transaction",
+    r"|time[d ]*out|temporar|try again|out of memory|No space left|transaction"
+    # A gc at the remote with --prune=now deletes what a push is bringing in.
+    r"|missing necessary objects",
     re.IGNORECASE,
 )
 _TOO_LARGE: Final = re.compile(r"exceeds (?:the )?maximum|pack exceeds|file size limit", re.IGNORECASE)

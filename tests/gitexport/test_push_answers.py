@@ -227,6 +227,12 @@ def test_waits_grow_to_a_minute_and_end_with_the_deadline_of_the_batch(far):
     assert far.slept == [1.0, 1.0]
 
 
+def test_objects_that_a_collection_at_the_remote_took_away_meanwhile_are_sent_again(far):
+    far.answers = [refusing(a="missing necessary objects")]
+    assert outcomes(far.run(group("a"))) == {"a": (PUSHED, "")}
+    assert far.slept == [1.0]
+
+
 def test_wait_that_would_end_with_the_deadline_is_made_and_one_beyond_it_is_not(far):
     for deadline_s, slept in ((1.0, [1.0]), (0.99, [])):
         far.answers, far.slept = [refusing(a="temporary failure")], []
