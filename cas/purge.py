@@ -7,6 +7,7 @@ content refuses to be read. git is not touched: what was exported can only be re
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from typing import TYPE_CHECKING, Final
@@ -131,6 +132,19 @@ def _referring(environment: Environment, affected: _Affected) -> Record:
         }
 
 
+def first_held(transaction: ReadTransaction) -> dict[str, int]:
+    """Return the branches with commits that must not go out, each with the sequence of the first.
+
+    Raises:
+        IntegrityError: A manifest is damaged.
+    """
+    branches: dict[str, int] = {}
+    for sequence, _ in outbox.iter_held(transaction):
+        branch = records.load(transaction, sequence)[0].branch
+        branches[branch] = min(branches.get(branch, sequence), sequence)
+    return branches
+
+
 def hold_followers(environment: Environment, now_us: int) -> int:
     """Set aside what stands on held commits of its branch; called before a push, which would send those along.
 
@@ -138,14 +152,42 @@ def hold_followers(environment: Environment, now_us: int) -> int:
         How many entries were set aside.
     """
     with environment.read() as transaction:
-        branches: dict[str, int] = {}
-        for sequence, _ in outbox.iter_held(transaction):
-            branch = records.load(transaction, sequence)[0].branch
-            branches[branch] = min(branches.get(branch, sequence), sequence)
+        branches = first_held(transaction)
         if not branches or not any(_waiting(transaction, branches)):
             return 0
     with environment.write() as transaction:
         return _hold(transaction, _waiting(transaction, branches), _FOLLOWER_REASON, now_us)
+
+
+def hold_returned(transaction: WriteTransaction, sequences: Iterable[int], now_us: int) -> int:
+    """Set aside what was queued again although a file of it was purged, and what stands on that.
+
+    Called where runs that had gone out are queued again because git or the remote has them no more: somebody may have
+    rewritten history there just for the sake of that file, while another repository still has it.
+
+    Returns:
+        How many entries were set aside.
+    """
+    digests = set(tombstones.iter_digests(transaction))
+    if not digests:
+        return 0
+    returned: list[int] = []
+    for sequence in sequences:
+        with contextlib.suppress(IntegrityError):  # damaged: the export sets it aside and says why
+            if _has_purged(transaction, sequence, digests):
+                returned.append(sequence)
+    if not returned:
+        return 0
+    held = _hold(transaction, returned, _REASON, now_us)
+    return held + _hold(transaction, _waiting(transaction, first_held(transaction)), _FOLLOWER_REASON, now_us)
+
+
+def _has_purged(transaction: ReadTransaction, sequence: int, digests: set[bytes]) -> bool:
+    loaded = records.load(transaction, sequence)[0]
+    if not isinstance(loaded, RunManifest):
+        source = records.find_commit(transaction, loaded.source)
+        return source is not None and _has_purged(transaction, source, digests)
+    return any(entry.digest in digests for entry in loaded.files)
 
 
 class _Search:

@@ -87,11 +87,11 @@ def deliver(
         ExportError: The view of a push vanished; retryable.
         StorageError: A disk refused.
     """
-    purge.hold_followers(store.environment, store.now_us())
     archive = Archive(store, repository)
     prompts = PromptTags(store, repository)
     if recheck:
         _queue_lost(store, repository, remote, archive, summary)
+    purge.hold_followers(store.environment, store.now_us())
     with store.environment.read() as transaction:
         total = outbox.count_entries(transaction, Stage.PUSH) if selection is None else len(selection)
     config = store.config
@@ -133,6 +133,7 @@ def _waiting(
     waiting: dict[str, _Branch] = {}
     damaged: dict[int, str] = {}
     with store.environment.read() as transaction:
+        held = purge.first_held(transaction)
         entries = outbox.iter_entries(transaction, Stage.PUSH, after=after)
         chosen = (number for number, _ in entries if selection is None or number in selection)
         for sequence in itertools.islice(chosen, _ROUND_RUNS):
@@ -142,6 +143,8 @@ def _waiting(
             except IntegrityError as error:
                 damaged[sequence] = error.message
                 continue
+            if sequence >= held.get(loaded.branch, sequence + 1):
+                continue  # purged this very moment; the next push sets it aside
             branch = waiting.setdefault(loaded.branch, _Branch())
             branch.sequences.append(sequence)
             tags = {f"refs/tags/{name}": oid.hex() for name, oid in row.tags}
@@ -149,7 +152,7 @@ def _waiting(
             branch.tagged.update(dict.fromkeys(tags, sequence))
             branch.size_bytes += records.stored_bytes(transaction, loaded)
         for name, branch in waiting.items():
-            branch.newest, commit = _newest_exported(transaction, name)
+            branch.newest, commit = _newest_exported(transaction, name, held.get(name))
             branch.refs[f"refs/heads/{name}"] = commit.hex()
     return waiting, damaged, after
 
@@ -190,9 +193,11 @@ def _park(store: ArtifactStore, summary: ExportSummary, damaged: Mapping[int, st
         summary.fail(f"manifest {sequence}", "", reason)
 
 
-def _newest_exported(transaction: ReadTransaction, branch: str) -> tuple[int, bytes]:
-    """Return sequence and commit of the newest step of a branch that is in git."""
+def _newest_exported(transaction: ReadTransaction, branch: str, held: int | None) -> tuple[int, bytes]:
+    """Return sequence and commit of the newest step of a branch that is in git and may go out: none from `held` on."""
     for sequence in catalog.branch_sequences(transaction, branch):
+        if held is not None and sequence >= held:
+            continue
         if outbox.get_receipt(transaction, sequence) is not None:
             with contextlib.suppress(IntegrityError):  # damaged: those below it can be pushed without it
                 return sequence, records.load(transaction, sequence)[1].commit_oid
@@ -228,6 +233,7 @@ def _queue_lost(
             with store.environment.write() as transaction:
                 for sequence in lost:
                     outbox.requeue_push(transaction, sequence)
+                purge.hold_returned(transaction, lost, store.now_us())
         if not batch:
             return
         after = batch[-1]

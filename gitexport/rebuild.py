@@ -2,7 +2,7 @@
 
 Invariant: what the repository still has is left as it is, with its receipts and what is known of the remote; what it
 has lost is queued again, or, where refs stand and only objects are gone, written at once. Ids stay the same. What the
-archive holds is not lost, and stays rolled up.
+archive holds is not lost, and stays rolled up. A run with a purged file does not come back.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Final
 
-from cas import outbox
+from cas import outbox, purge
 from cas.errors import IntegrityError
 from gitexport.archive import Archive, without_archived_tags
 from gitexport.entries import load_entry
@@ -82,6 +82,7 @@ def rebuild_repository(
             with store.environment.write() as transaction:
                 for sequence in lost:
                     outbox.requeue(transaction, sequence)
+                purge.hold_returned(transaction, lost, store.now_us())
         _restore_objects(store, repository, summary, present, check)
         store.environment.release_pages()
 

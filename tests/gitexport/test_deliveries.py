@@ -127,7 +127,7 @@ def test_damaged_manifest_is_told_and_the_branch_goes_without_it(store):
 
 def test_branch_that_was_never_exported_is_a_contradiction(store):
     with store.environment.read() as transaction, pytest.raises(AssertionError, match="was never exported"):
-        delivery._newest_exported(transaction, "ai/generated/wf/none")
+        delivery._newest_exported(transaction, "ai/generated/wf/none", None)
 
 
 def recorder(store, summary, told=None, settled=10, total=99):

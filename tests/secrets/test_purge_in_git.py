@@ -97,3 +97,73 @@ def test_purge_from_a_rolled_up_branch_is_done_by_dropping_the_archive_and_a_reb
         assert leaked not in objects
         assert kept["commit_sha"] in objects
         assert archive_branches(store, keep_newest=0, push=False).state == "done"
+
+
+def remote_holds(places):
+    return git("cat-file", "--batch-all-objects", "--batch", folder=places / "remote")
+
+
+def test_purged_run_above_one_that_waits_for_the_push_stays_here(places):
+    with opened(places) as store:
+        kept, leaked = commit(store, "c0", b"A = 1\n"), commit(store, "c1", LEAK)
+        commit(store, "c2", b"A = 2\n")
+        Exporter(store).run(push=False)
+        store.purge(digest_bytes(LEAK).hex())
+        summary = Exporter(store).run()
+        states = [store.export_status(run)["export_state"] for run in ("c0", "c1", "c2")]
+    assert (states, summary.state) == (["pushed", "parked", "parked"], "parked")
+    assert git("rev-parse", "ai/generated/w/t", folder=places / "remote") == kept
+    assert VALUE not in remote_holds(places)
+    assert leaked not in remote_holds(places)
+
+
+def test_purged_run_does_not_come_back_by_a_rebuild_after_history_was_rewritten(places):
+    """The local repository still has the objects, unreachable or not; docs/security.md has the steps."""
+    with opened(places) as store:
+        kept = commit(store, "c0", b"A = 1\n")
+        commit(store, "c1", LEAK)
+        commit(store, "c2", b"A = 2\n")
+        Exporter(store).run()
+        written = store.purge(digest_bytes(LEAK).hex())["git"]
+        for folder in (places / "repo", places / "remote"):
+            git("update-ref", f"refs/heads/{written['branches'][0]}", kept, folder=folder)
+            for tag in (*written["tags"], "corr_c2"):
+                git("update-ref", "-d", f"refs/tags/{tag}", folder=folder)
+        git("gc", "-q", "--prune=now", folder=places / "remote")
+        assert VALUE not in remote_holds(places)
+        Exporter(store).run(rebuild=True)
+        Exporter(store).run(rebuild=True, retry_parked=True)
+        states = [store.export_status(run)["export_state"] for run in ("c0", "c1", "c2")]
+    assert states == ["pushed", "parked", "parked"]
+    for folder in ("repo", "remote"):
+        assert git("rev-parse", "ai/generated/w/t", folder=places / folder) == kept
+        assert git("tag", folder=places / folder) == "corr_c0"
+    assert VALUE not in remote_holds(places)
+
+
+def test_purged_run_does_not_come_back_when_the_remote_alone_was_rewritten(places):
+    with opened(places) as store:
+        kept = commit(store, "c0", b"A = 1\n")
+        commit(store, "c1", LEAK)
+        source = store.commit_artifacts("w", "other", {"a.py": LEAK}, correlation_id="c3")
+        store.commit_artifacts("w", "other", {"a.py": b"A = 3\n"}, correlation_id="c4")
+        store.revert_to_tag("corr_c1", target_branch="back")
+        Exporter(store).run()
+        store.purge(digest_bytes(LEAK).hex())
+        git("update-ref", "refs/heads/ai/generated/w/t", kept, folder=places / "remote")
+        for name in (
+            "heads/back",
+            f"heads/{source['branch']}",
+            "tags/corr_c1",
+            "tags/corr_c3",
+            "tags/corr_c4",
+        ):
+            git("update-ref", "-d", f"refs/{name}", folder=places / "remote")
+        git("gc", "-q", "--prune=now", folder=places / "remote")
+        Exporter(store).run(rebuild=True)
+        assert store.export_status("c4")["export_state"] == "parked"
+    assert git("for-each-ref", "--format=%(refname:short)", folder=places / "remote").split() == [
+        "ai/generated/w/t",
+        "corr_c0",
+    ]
+    assert VALUE not in remote_holds(places)
