@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from cas import catalog
+from cas import catalog, purge
 from cas.errors import ConflictError, GitCommandFailedError, IntegrityError
 from cas.meta import read_meta
 from gitexport.archivelist import root_tree
@@ -132,6 +132,19 @@ class Archive:
         if key not in self._found:
             self._found[key] = self._search(branch, last)
         return self._found[key]
+
+    def not_to_be_pushed(self) -> str | None:
+        """Return why the archive must not go out, or None: it holds a commit that a purge has set aside."""
+        with self._store.environment.read() as transaction:
+            purged = purge.first_held(transaction)
+        for branch, first in purged.items():
+            head = self.head_of(branch)
+            if head is not None and head[0] >= first:
+                return (
+                    f"{self.ref} holds a run of {branch} whose file was purged, so it must not go out: delete it, "
+                    "then `cas export --rebuild` brings the other branches back"
+                )
+        return None
 
     def _search(self, branch: str, last: int) -> tuple[int, str] | None:
         with self._store.environment.read() as transaction:

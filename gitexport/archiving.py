@@ -286,6 +286,9 @@ class _Archiving:
         if self._should_stop():
             self.summary.stopped = True
             return
+        self.summary.refused = self._archive.not_to_be_pushed()
+        if self.summary.refused is not None:
+            return
         self._progress("push", 0, 1)
         with mapped_os_errors(self._repository.path):
             report = push(

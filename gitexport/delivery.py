@@ -99,10 +99,10 @@ def deliver(
     while not should_stop():
         waiting, damaged, after = _waiting(store, after, selection)
         _leave_prompts(repository, prompts, waiting)
-        _replace_archived(repository, archive, waiting)
+        aside = damaged | _replace_archived(repository, archive, waiting)
         store.environment.release_pages()
-        _park(store, summary, damaged)
-        if not waiting and not damaged:
+        _park(store, summary, aside)
+        if not waiting and not aside:
             return
         recorder = _Recorder(store, summary, waiting, progress, settled, total)
         groups = [RefGroup(name, tuple(item.refs.items()), item.size_bytes) for name, item in waiting.items()]
@@ -165,31 +165,44 @@ def _leave_prompts(repository: GitRepository, prompts: PromptTags, waiting: Mapp
         branch.refs = {name: oid for name, oid in branch.refs.items() if name not in others}
 
 
-def _replace_archived(repository: GitRepository, archive: Archive, waiting: Mapping[str, _Branch]) -> None:
-    """Let the archive go to the remote in the place of refs that were rolled up into it before they were pushed."""
+def _replace_archived(
+    repository: GitRepository, archive: Archive, waiting: dict[str, _Branch]
+) -> dict[int, str]:
+    """Let the archive go to the remote in the place of refs that were rolled up into it before they were pushed.
+
+    Returns:
+        What cannot go, as the archive must not, with the reason; it does not wait any more.
+    """
     if archive.tip is None:
-        return
+        return {}
     standing = read_refs(repository, (name for branch in waiting.values() for name in branch.refs))
-    for short_name, branch in waiting.items():
+    stuck: dict[int, str] = {}
+    for short_name, branch in list(waiting.items()):
         gone = branch.refs.keys() - standing.keys()
         head = archive.head_of(short_name) if gone else None
         if head is None:
             continue
         held = {name for name in gone if branch.sequence_of(name) <= head[0]}
+        why_not = archive.not_to_be_pushed() if held else None
+        if why_not is not None:
+            stuck |= dict.fromkeys(branch.sequences, why_not)
+            del waiting[short_name]
+            continue
         branch.refs = {name: oid for name, oid in branch.refs.items() if name not in held}
         if held:
             branch.refs[archive.ref] = archive.tip
+    return stuck
 
 
-def _park(store: ArtifactStore, summary: ExportSummary, damaged: Mapping[int, str]) -> None:
-    """Set aside manifests that cannot be read, so that they keep no other run from the remote."""
-    if not damaged:
+def _park(store: ArtifactStore, summary: ExportSummary, aside: Mapping[int, str]) -> None:
+    """Set aside what cannot be pushed as things are, so that it keeps no other run from the remote."""
+    if not aside:
         return
     now_us = store.now_us()
     with store.environment.write() as transaction:
-        for sequence, reason in damaged.items():
+        for sequence, reason in aside.items():
             outbox.record_failure(transaction, sequence, reason=reason, now_us=now_us, park=True)
-    for sequence, reason in damaged.items():
+    for sequence, reason in aside.items():
         summary.fail(f"manifest {sequence}", "", reason)
 
 

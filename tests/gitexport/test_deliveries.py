@@ -249,6 +249,9 @@ class Rolled:
         found = self.heads.get(branch.rpartition("/")[2])
         return None if found is None or at == 0 else (found, "c" * 40)
 
+    def not_to_be_pushed(self):
+        return None
+
 
 def test_what_the_remotes_archive_holds_is_not_lost(store, repo):
     with store.environment.write() as transaction:

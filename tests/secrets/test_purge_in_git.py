@@ -99,6 +99,38 @@ def test_purge_from_a_rolled_up_branch_is_done_by_dropping_the_archive_and_a_reb
         assert archive_branches(store, keep_newest=0, push=False).state == "done"
 
 
+def test_archive_with_a_purged_run_is_not_pushed(places):
+    """It was made while there was no remote, so that nothing of it had to be pushed before."""
+    repository = places / "repo"
+    with opened(places) as store:
+        commit(store, "c0", LEAK)
+        store.commit_artifacts("w", "other", {"a.py": b"A = 1\n"}, correlation_id="c1")
+        git("remote", "remove", "origin", folder=repository)
+        Exporter(store).run()
+        archive = archive_branches(store, keep_newest=0).archive
+        store.purge(digest_bytes(LEAK).hex())
+        git("remote", "add", "origin", str(places / "remote"), folder=repository)
+        free = store.commit_artifacts("w", "free", {"a.py": b"A = 2\n"}, correlation_id="c2")
+        summary = Exporter(store).run()
+        states = [store.export_status(run)["export_state"] for run in ("c0", "c1", "c2")]
+        assert (states, summary.state) == (["parked", "parked", "pushed"], "parked")
+        assert archive in store.export_status("c1")["reason"]
+        rolled_up = archive_branches(store, keep_newest=9)
+        assert rolled_up.state == "parked"
+        assert not rolled_up.pushed
+        assert VALUE not in remote_holds(places)
+        git("update-ref", "-d", archive, folder=repository)
+        Exporter(store).run(rebuild=True)
+        assert store.export_status("c1")["export_state"] == "pushed"
+    assert git("for-each-ref", "--format=%(refname:short)", folder=places / "remote").split() == [
+        free["branch"],
+        "ai/generated/w/other",
+        "corr_c1",
+        "corr_c2",
+    ]
+    assert VALUE not in remote_holds(places)
+
+
 def remote_holds(places):
     return git("cat-file", "--batch-all-objects", "--batch", folder=places / "remote")
 
