@@ -38,9 +38,7 @@ _TIME: Final = b"d"
 _METRIC: Final = b"m"
 _COMMIT: Final = b"o"
 _MANIFEST_ID: Final = b"i"
-SHARED_FAMILIES: Final = frozenset(
-    {_BRANCH, _COMMIT}
-)  # several manifests may have one key; the newest is in it
+_SHARED: Final = frozenset({_BRANCH, _COMMIT})  # several manifests may have one key; the newest is in it
 # Families by which runs are listed; a forgotten run has none of these rows.
 _LISTING: Final = frozenset({_WORKFLOW, _TASK, _PROMPT, _TIME, _METRIC})
 _CONTENT_BYTES: Final = (
@@ -412,6 +410,19 @@ def catalog_keys(
             yield _CORRELATION + tag.encode() + _SEPARATOR + _REVISION.pack(1)
     if indexed_metrics:
         yield from metric_keys(manifest, sequence, indexed_metrics)
+
+
+def is_shared_key(key: bytes) -> bool:
+    """Tell whether several manifests may give a catalog key, of which the newest is in it.
+
+    One of content is among them: an imported branch may come back to what an earlier commit of the same ID holds.
+    """
+    return key[:1] in _SHARED or is_content_key(key)
+
+
+def is_content_key(key: bytes) -> bool:
+    """Tell whether a catalog key leads from an ID and a content to the revision that has it."""
+    return key[:1] == _CORRELATION and _CONTENT_MARK in key.partition(_SEPARATOR)[0]
 
 
 def is_listing_key(key: bytes) -> bool:

@@ -26,7 +26,7 @@ from cas import (
     soundness,
     tombstones,
 )
-from cas.errors import ArtifactStoreError
+from cas.errors import ArtifactStoreError, IntegrityError
 from cas.lmdbenv import Table
 from cas.manifest import RunManifest
 
@@ -350,24 +350,40 @@ def catalog_matches(
 ) -> Iterator[Fault]:
     """SHOULD: every catalog key of a manifest is there and points at it, a branch's at it or a newer one.
 
-    A commit's as well: two new branches rolled back to one tag in the same second begin with the same commit.
+    A commit's as well: two new branches rolled back to one tag in the same second begin with the same commit. And a
+    content's: commits of an imported branch may hold the same files under one ID.
     """
-    content = None
-    if isinstance(loaded, RunManifest):
-        content = manifest.content_digest(
-            loaded.workflow_id, loaded.task_id, loaded.prompt_hash, loaded.metadata, loaded.files
-        )
+    content = _content_of(loaded)
     hidden = marks.is_hidden(transaction, sequence)
     for key in catalog.catalog_keys(sequence, loaded, row, content, indexes.complete(transaction)):
         if hidden and catalog.is_listing_key(key):
             continue  # a forgotten run is not listed
         value = transaction.get(Table.CATALOG, key)
         found = 0 if value is None else catalog.sequence_of(value)
-        if found < sequence or (found > sequence and key[:1] not in catalog.SHARED_FAMILIES):
+        if found < sequence or (found > sequence and not _is_shared(transaction, key, found, content)):
             said = "is missing" if value is None else f"points at manifest {found}"
             yield Fault(
                 "catalog_matches", "should", _named(loaded), f"catalog row {key[:1].decode()!r} {said}"
             )
+
+
+def _is_shared(transaction: ReadTransaction, key: bytes, newer: int, content: bytes | None) -> bool:
+    """Tell whether a newer manifest may stand in the place of one that gives the same key."""
+    if not catalog.is_content_key(key):
+        return catalog.is_shared_key(key)
+    try:
+        other = records.load(transaction, newer)[0]
+    except IntegrityError:
+        return False
+    return _content_of(other) == content
+
+
+def _content_of(loaded: manifest.Manifest) -> bytes | None:
+    if not isinstance(loaded, RunManifest):
+        return None
+    return manifest.content_digest(
+        loaded.workflow_id, loaded.task_id, loaded.prompt_hash, loaded.metadata, loaded.files
+    )
 
 
 def marks_refer(transaction: ReadTransaction, budget: Budget = _ALL) -> Iterator[Fault]:

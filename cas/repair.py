@@ -68,7 +68,7 @@ def _write_missing(transaction: WriteTransaction, position: int, report: Repair)
     for sequence in batch:
         for key in _keys_of(transaction, sequence):
             found = _sequence_at(transaction, key)
-            is_newer = found is not None and found > sequence and key[:1] in catalog.SHARED_FAMILIES
+            is_newer = found is not None and found > sequence and catalog.is_shared_key(key)
             if found != sequence and not (is_newer and key in _given_by(transaction, found or 0, given)):
                 transaction.put(Table.CATALOG, key, catalog.sequence_key(sequence))
                 report.written += 1
