@@ -231,6 +231,18 @@ def test_catalog_row_that_is_gone_or_points_elsewhere_is_named(transaction, fami
     assert found == ([] if shared else expected)
 
 
+@pytest.mark.parametrize("value", [2, 9])
+def test_content_row_at_a_newer_run_of_other_content_or_at_none_is_named(transaction, value):
+    (key,) = (key for key, _ in transaction.scan(Table.CATALOG, b"ccorr_1\1"))
+    assert catalog.is_content_key(key)
+    assert catalog.is_shared_key(key)
+    assert not catalog.is_content_key(key_of(transaction, b"c", 1))
+    transaction.put(Table.CATALOG, key, sequence_key(value))
+    assert row_faults(transaction) == [
+        Fault("catalog_matches", "should", "corr_1@1", f"catalog row 'c' points at manifest {value}")
+    ]
+
+
 def test_forgotten_run_need_not_be_listed_but_named(transaction):
     marks.put_forgotten(transaction, 1, Forgotten(1))
     transaction.delete(Table.CATALOG, key_of(transaction, b"w", 1))
