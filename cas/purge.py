@@ -19,7 +19,7 @@ from cas.rescan import iter_manifests, notes_of, run_record, scan_blob, texts_of
 from cas.tombstones import Tombstone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cas.blobs import Blob
     from cas.lmdbenv import Environment, ReadTransaction, WriteTransaction
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _REASON: Final = "a file of it was purged from the store, so it must not go out"
+_GONE_REASON: Final = (
+    "it stands on a commit of its branch whose file was purged, and which the remote does not have any more, so it "
+    "must not go out"
+)
 _FOLLOWER_REASON: Final = "it stands on a commit of its branch whose file was purged, so it must not go out"
 
 
@@ -180,6 +184,30 @@ def hold_returned(transaction: WriteTransaction, sequences: Iterable[int], now_u
         return 0
     held = _hold(transaction, returned, _REASON, now_us)
     return held + _hold(transaction, _waiting(transaction, first_held(transaction)), _FOLLOWER_REASON, now_us)
+
+
+def find_purged(transaction: ReadTransaction, branches: Mapping[str, int]) -> dict[str, tuple[int, bytes]]:
+    """Return the newest commit with a purged file of each branch that has one: sequence and raw oid.
+
+    Args:
+        transaction: Sees the store.
+        branches: Branch -> sequence up to which its commits count.
+    """
+    digests = set(tombstones.iter_digests(transaction))
+    found: dict[str, tuple[int, bytes]] = {}
+    for branch, last in branches.items() if digests else ():
+        for sequence in catalog.branch_sequences(transaction, branch):
+            with contextlib.suppress(IntegrityError):  # damaged: `cas verify` names it
+                if sequence <= last and _has_purged(transaction, sequence, digests):
+                    found[branch] = sequence, records.load(transaction, sequence)[1].commit_oid
+                    break
+    return found
+
+
+def hold_above(environment: Environment, sequences: Iterable[int], now_us: int) -> int:
+    """Set aside what stands on a commit with a purged file that the remote has no more; return how many entries."""
+    with environment.write() as transaction:
+        return _hold(transaction, sequences, _GONE_REASON, now_us)
 
 
 def _has_purged(transaction: ReadTransaction, sequence: int, digests: set[bytes]) -> bool:

@@ -17,6 +17,7 @@ from cas.outbox import Stage
 from gitexport.archivelist import RolledBranch
 from gitexport.git import run_git
 from gitexport.prompttags import PromptTags
+from gitexport.purgeguard import find_guarded
 from gitexport.refs import read_refs
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ class BranchJudge:
         own_head = head_branch(self._repository)
         if own_head is not None:
             held.setdefault(own_head, str(self._repository.path))
+        purged = find_guarded(self._store, {branch: sequence for sequence, branch in batch})
         rolled: list[RolledBranch] = []
         left: list[LeftBranch] = []
         for sequence, branch in batch:
@@ -130,6 +132,8 @@ class BranchJudge:
             if archived is not None and archived[0] == sequence:
                 continue
             reason = f"is checked out in {held[name]}" if name in held else None
+            if branch in purged:  # whoever has the archive would have it, and it is hard to take out of there
+                reason = f"has a purged file in commit {purged[branch][1][:12]}"
             found = reason or self._look(branch, tip)
             if isinstance(found, str):
                 left.append(LeftBranch(branch, found))

@@ -21,6 +21,7 @@ from gitexport.archive import Archive
 from gitexport.heldfile import mapped_os_errors
 from gitexport.history import BranchHistory
 from gitexport.prompttags import PromptTags, is_prompt_tag
+from gitexport.purgeguard import find_guarded, lacking
 from gitexport.push import PushState, RefGroup, push
 from gitexport.refs import read_refs
 
@@ -104,6 +105,7 @@ def deliver(
         _park(store, summary, aside)
         if not waiting and not aside:
             return
+        _guard(store, repository, remote, archive, summary, waiting)
         recorder = _Recorder(store, summary, waiting, progress, settled, total)
         groups = [RefGroup(name, tuple(item.refs.items()), item.size_bytes) for name, item in waiting.items()]
         with mapped_os_errors(repository.path):
@@ -163,6 +165,32 @@ def _leave_prompts(repository: GitRepository, prompts: PromptTags, waiting: Mapp
     others = prompts.others(tags, read_refs(repository, (name for name, _ in tags)))
     for branch in waiting.values() if others else ():
         branch.refs = {name: oid for name, oid in branch.refs.items() if name not in others}
+
+
+def _guard(
+    store: ArtifactStore,
+    repository: GitRepository,
+    remote: str,
+    archive: Archive,
+    summary: ExportSummary,
+    waiting: dict[str, _Branch],
+) -> None:
+    """Take out what would bring purged content back to a remote that has got rid of it."""
+    heads = {name: branch.newest for name, branch in waiting.items() if f"refs/heads/{name}" in branch.refs}
+    guarded = find_guarded(store, heads)
+    if not guarded:
+        return
+    try:
+        gone = lacking(store, repository, archive, repository.push_url(remote), guarded)
+    except GitCommandFailedError as error:
+        summary.warn(f"the remote could not be asked for what was purged: {error.message}")
+        for name in guarded:
+            del waiting[name]  # it waits
+        return
+    for name in sorted(gone):
+        above = [sequence for sequence in waiting.pop(name).sequences if sequence > guarded[name][0]]
+        purge.hold_above(store.environment, above, store.now_us())
+        summary.fail(name, name, f"a purged file of {guarded[name][1][:12]} is not at the remote any more")
 
 
 def _replace_archived(

@@ -131,6 +131,64 @@ def test_archive_with_a_purged_run_is_not_pushed(places):
     assert VALUE not in remote_holds(places)
 
 
+@pytest.mark.parametrize("left", ["nothing", "older", "all", "more", "archive"])
+def test_later_run_goes_only_where_the_purged_one_still_is(places, left):
+    """Only the remote was rewritten, so that the next run of the branch would bring the purged file back to it."""
+    remote, branch = places / "remote", "refs/heads/ai/generated/w/t"
+    with opened(places) as store:
+        kept, leaked = commit(store, "c0", b"A = 1\n"), commit(store, "c1", LEAK)
+        Exporter(store).run()
+        if left == "archive":
+            assert archive_branches(store, keep_newest=0, delete_remote=True).remote_refs == 3
+        store.purge(digest_bytes(LEAK).hex())
+        if left in {"nothing", "older"}:
+            git("update-ref", *([branch, kept] if left == "older" else ["-d", branch]), folder=remote)
+            git("update-ref", "-d", "refs/tags/corr_c1", folder=remote)
+            git("gc", "-q", "--prune=now", folder=remote)
+        later = commit(store, "c2", b"A = 2\n")
+        free = store.commit_artifacts("w", "free", {"a.py": b"A = 3\n"}, correlation_id="c3")
+        if (
+            left == "more"
+        ):  # the remote has gone on: the push of the run has arrived before, and its answer was lost
+            Exporter(store).run(push=False)
+            git("push", "-q", str(remote), branch, folder=places / "repo")
+        Exporter(store).run()
+        Exporter(store).run(retry_parked=True)
+        states = [store.export_status(run)["export_state"] for run in ("c2", "c3")]
+    goes = left in {"all", "more", "archive"}
+    assert states == ["pushed" if goes else "parked", "pushed"]
+    shown = git("for-each-ref", "--format=%(objectname)", folder=remote)
+    assert (later in shown, free["commit_sha"] in shown) == (goes, True)
+    assert (VALUE in remote_holds(places), leaked in remote_holds(places)) == (goes, goes)
+
+
+def test_branch_with_a_purged_run_is_not_rolled_up(places):
+    with opened(places) as store:
+        leaked = commit(store, "c0", LEAK)
+        commit(store, "c1", b"A = 1\n")
+        free = store.commit_artifacts("w", "free", {"a.py": b"A = 2\n"}, correlation_id="c2")
+        Exporter(store).run()
+        store.purge(digest_bytes(LEAK).hex())
+        summary = archive_branches(store, keep_newest=0)
+    assert [branch["branch"] for branch in summary.branches] == [free["branch"]]
+    reason = f"has a purged file in commit {leaked[:12]}"
+    assert summary.left == [{"branch": "ai/generated/w/t", "reason": reason}]
+
+
+def test_later_run_waits_while_a_remote_cannot_be_asked_for_the_purged_one(places):
+    with opened(places) as store:
+        commit(store, "c0", LEAK)
+        Exporter(store).run()
+        store.purge(digest_bytes(LEAK).hex())
+        commit(store, "c1", b"A = 2\n")
+        (places / "remote").rename(places / "away")
+        summary = Exporter(store).run()
+        assert (summary.state, summary.pending, summary.pushed) == ("pending", 1, 0)
+        assert summary.warnings
+        (places / "away").rename(places / "remote")
+        assert Exporter(store).run().state == "done"
+
+
 def remote_holds(places):
     return git("cat-file", "--batch-all-objects", "--batch", folder=places / "remote")
 
