@@ -101,6 +101,7 @@ def deliver(
         waiting, damaged, after = _waiting(store, after, selection)
         _leave_prompts(repository, prompts, waiting)
         aside = damaged | _replace_archived(repository, archive, waiting)
+        aside |= _take_lost(repository, waiting)
         store.environment.release_pages()
         _park(store, summary, aside)
         if not waiting and not aside:
@@ -220,6 +221,31 @@ def _replace_archived(
         if held:
             branch.refs[archive.ref] = archive.tip
     return stuck
+
+
+def _take_lost(repository: GitRepository, waiting: dict[str, _Branch]) -> dict[int, str]:
+    """Take out the branches of which git has lost a ref with its object, as no push of them can succeed.
+
+    Returns:
+        What does not wait any more, with the reason.
+    """
+    standing = read_refs(repository, (name for branch in waiting.values() for name in branch.refs))
+    gone = {
+        oid: (short_name, name)
+        for short_name, branch in waiting.items()
+        for name, oid in branch.refs.items()
+        if standing.get(name) != oid
+    }
+    lost: dict[int, str] = {}
+    for oid, (kind, _) in repository.peel(gone).items() if gone else ():
+        short_name, name = gone[oid]
+        if kind == "missing" and short_name in waiting:
+            reason = (
+                f"{name} is gone from the repository, and so is its object {oid[:12]}: `cas export --rebuild` writes "
+                "them again, and pushes"
+            )
+            lost |= dict.fromkeys(waiting.pop(short_name).sequences, reason)
+    return lost
 
 
 def _park(store: ArtifactStore, summary: ExportSummary, aside: Mapping[int, str]) -> None:

@@ -77,6 +77,33 @@ def test_runs_are_pushed_with_branch_and_tags(place, remote, runs):
     assert export_status(place.store)["last_push_at_us"] is not None
 
 
+@pytest.mark.parametrize("gone", ["refs/tags/corr_t1x", "refs/heads/ai/generated/wf/t1"])
+def test_run_that_git_lost_before_the_push_is_told_at_once_and_comes_with_a_rebuild(place, remote, gone):
+    lost, kept = place.commit("t1", "t1x"), place.commit("t2", "t2x")
+    place.export()
+    place.git("update-ref", "-d", gone)
+    if gone.startswith("refs/heads/"):
+        place.git("update-ref", "-d", "refs/tags/corr_t1x")
+    place.git("gc", "--quiet", "--prune=now")
+    summary = place.export(push=True, pause=None)  # no second try, and so no pause
+    assert (summary.state, states(place, [lost, kept])) == ("parked", ["parked", "pushed"])
+    (parked,) = export_status(place.store)["parked"]
+    assert "is gone from the repository" in parked["reason"]
+    assert "--rebuild" in parked["reason"]
+    assert place.export(push=True, rebuild=True).state == "done"
+    assert states(place, [lost, kept]) == ["pushed", "pushed"]
+    assert refs_of(remote) == place.refs()
+
+
+def test_ref_that_was_deleted_before_the_push_goes_while_its_objects_are_there(place, remote):
+    run = place.commit("t1", "t1x")
+    place.export()
+    whole = place.refs()
+    place.git("update-ref", "-d", "refs/tags/corr_t1x")
+    assert place.export(push=True).state == "done"
+    assert (states(place, [run]), refs_of(remote)) == (["pushed"], whole)
+
+
 def test_repository_without_a_remote_exports_and_says_that_nothing_was_pushed(place, runs):
     summary = place.export(push=True)
     assert summary.state == "done"

@@ -288,7 +288,14 @@ def test_archive_goes_in_the_place_of_refs_that_were_rolled_up(store, repo):
     assert replaced(Archive(store, repo), {}) == (first, second)
 
 
+def let_stand(repo, found):
+    """Let a repository show refs whose objects nobody looks at."""
+    lines = [f"{oid} {name}\n" for name, oid in sorted(found.items())]
+    (repo.common_dir / "packed-refs").write_text("# pack-refs with: sorted \n" + "".join(lines))
+
+
 def test_everything_is_pushed_round_by_round_and_told(store, repo, tmp_path, monkeypatch):
+    let_stand(repo, refs(store, 1, 2, 3))
     far = GitRepository.create_bare(tmp_path / "far.git")
     git(repo.path, "remote", "add", "origin", str(far.path))
     calls, told = [], []
@@ -330,6 +337,7 @@ def test_everything_is_pushed_round_by_round_and_told(store, repo, tmp_path, mon
 
 
 def test_remote_that_is_given_up_ends_the_delivery_with_a_warning(store, repo, monkeypatch):
+    let_stand(repo, refs(store, 1, 2, 3))
     calls = []
     monkeypatch.setattr(delivery, "_ROUND_RUNS", 1)
     monkeypatch.setattr(
