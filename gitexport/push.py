@@ -51,7 +51,7 @@ _PASSING: Final = re.compile(
     r"failed to (?:update|lock)|cannot lock|unable to lock|unpack|unable to migrate|internal (?:server )?error"
     r"|time[d ]*out|temporar|try again|out of memory|No space left|transaction"
     # A gc at the remote with --prune=now deletes what a push is bringing in.
-    r"|missing necessary objects",
+    r"|missing necessary objects|bad pack",
     re.IGNORECASE,
 )
 _TOO_LARGE: Final = re.compile(r"exceeds (?:the )?maximum|pack exceeds|file size limit", re.IGNORECASE)

@@ -227,8 +227,9 @@ def test_waits_grow_to_a_minute_and_end_with_the_deadline_of_the_batch(far):
     assert far.slept == [1.0, 1.0]
 
 
-def test_objects_that_a_collection_at_the_remote_took_away_meanwhile_are_sent_again(far):
-    far.answers = [refusing(a="missing necessary objects")]
+@pytest.mark.parametrize("said", ["missing necessary objects", "bad pack"])
+def test_objects_that_a_collection_at_the_remote_took_away_meanwhile_are_sent_again(far, said):
+    far.answers = [refusing(a=said)]
     assert outcomes(far.run(group("a"))) == {"a": (PUSHED, "")}
     assert far.slept == [1.0]
 
