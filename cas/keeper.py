@@ -10,11 +10,20 @@ import functools
 from typing import TYPE_CHECKING
 
 from cas import backup, check, gc, heal, intake, marks, predicate, query, repair, retention, rollback
+from cas.arguments import (
+    check_callable,
+    check_instance,
+    check_list,
+    check_progress,
+    check_share,
+    check_threads,
+    check_whole,
+)
 from cas.destination import folder_path
 from cas.errors import InvalidInputError, SecretDetectedError
 from cas.gc import DEFAULT_DEAD_SHARE
 from cas.meter import Meter, meter_of
-from cas.reader import StoreReader, check_whole, is_share
+from cas.reader import StoreReader
 from cas.retention import RetentionPolicy
 from cas.silence import silent
 
@@ -139,10 +148,7 @@ class StoreKeeper(StoreReader):
     def _decide(
         self, refs: Sequence[str], policy: RetentionPolicy | None, selection: query.Selection
     ) -> tuple[retention.Guard, list[retention.Decision]]:
-        if isinstance(refs, str):  # its letters may well be names of other runs
-            raise InvalidInputError(
-                "the runs to forget must be a list of names, not one text", subject="refs"
-            )
+        check_list(refs, "refs", "names")  # the letters of a text may well be names of other runs
         with self.environment.read() as transaction:
             guard = retention.Guard(transaction)
             if refs:
@@ -150,10 +156,7 @@ class StoreKeeper(StoreReader):
                 return guard, retention.plan_named(transaction, guard, named)
             if policy is None:
                 raise InvalidInputError("name the runs to forget, or give a policy")
-            if not isinstance(policy, RetentionPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidInputError(
-                    f"policy must be a RetentionPolicy, not {type(policy).__name__}", subject="policy"
-                )
+            check_instance(policy, RetentionPolicy, "policy")
             chosen = query.select(transaction, selection)
             return guard, retention.plan(transaction, guard, policy, chosen, self.now_us())
 
@@ -220,8 +223,8 @@ class StoreKeeper(StoreReader):
             StateError: Another collection is at work.
             IntegrityError: A row is damaged; `verify` and `heal` first.
         """
-        if not is_share(dead_share):
-            raise InvalidInputError("dead_share must be above 0 and at most 1", subject="dead_share")
+        check_share(dead_share, "dead_share")
+        check_progress(progress)
         decisions: list[retention.Decision] = []
         if policy is not None:
             guard, decisions = self._decide((), policy, query.Selection())
@@ -262,8 +265,14 @@ class StoreKeeper(StoreReader):
             ``repaired``.
 
         Raises:
+            InvalidInputError: An argument is of another kind, or out of range; ``subject`` names it.
             IntegrityError: A manifest is damaged; restore a backup.
         """
+        check_list(sources, "sources", "functions")
+        for source in sources:
+            check_callable(source, "sources")
+        check_threads(threads)
+        check_progress(progress)
         done = heal.heal(self.environment, sources, threads=threads, progress=progress)
         mended = repair.repair_catalog(self.environment)
         done.repaired = mended.written + mended.removed
@@ -290,6 +299,7 @@ class StoreKeeper(StoreReader):
             StorageError: The folder is in the way, or a disk refused; nothing is left there.
             IntegrityError: The copy does not verify: the store itself is damaged.
         """
+        check_progress(progress)
         verify = functools.partial(check.verify, progress=progress)
         return backup.back_up(self.environment, folder_path(directory), verify)
 

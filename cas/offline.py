@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cas import backup, check
+from cas.arguments import check_config, check_progress
+from cas.destination import folder_path
 from cas.errors import StoreSuspectError
 from cas.lmdbenv import compact_environment, suspect_mark
 
@@ -34,11 +36,13 @@ def compact_store(config: ArtifactStoreConfig) -> Record:
         ``before_bytes`` and ``after_bytes`` of the file.
 
     Raises:
+        ConfigError: It is no configuration.
         StateError: Somebody has the store open.
         StoreSuspectError: An earlier write failed; a complete verify comes first.
         IntegrityError: The store file is damaged, or the copy is not what it holds; the store is as it was.
         StorageError: No store there, not enough room, or the disk refused; the store is as it was.
     """
+    check_config(config)
     directory = config.store_dir
     if suspect_mark(directory) is not None:
         raise StoreSuspectError(
@@ -67,8 +71,12 @@ def restore_store(
         ``directory, runs, blobs, bytes``.
 
     Raises:
+        InvalidInputError: An argument is of another kind.
         StorageError: There is no backup, something is where the store is to be, or a disk refused.
         IntegrityError: The backup is damaged.
     """
+    check_config(config)
+    check_progress(progress)
+    folder_path(source)  # a path at all; the user's own words name it
     verify = functools.partial(check.verify, progress=progress)
     return backup.restore(Path(source), config.store_dir, verify, map_size_bytes=config.map_size_bytes)

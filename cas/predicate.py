@@ -102,6 +102,8 @@ def parse(expression: str) -> Predicate:
     Raises:
         QueryError: It is not one; ``position`` is the offset of the problem.
     """
+    if not isinstance(expression, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise QueryError(f"where must be text, not {type(expression).__name__}")
     return _Parser(expression).parse()
 
 

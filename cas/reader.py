@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
+import sys
 from typing import TYPE_CHECKING, Final, Literal
 
 from cas import (
@@ -27,6 +27,7 @@ from cas import (
     query,
     records,
 )
+from cas.arguments import check_progress, check_seconds, check_share, check_threads, check_whole
 from cas.destination import folder_path
 from cas.errors import InvalidInputError, NotFoundError, QueryError, StateError
 from cas.manifest import RunManifest
@@ -49,21 +50,6 @@ if TYPE_CHECKING:
 
 _NANOSECONDS_PER_MICROSECOND: Final = 1000
 _MAX_LIST_LIMIT: Final = 1_000_000
-
-
-def check_whole(value: object, what: str) -> None:
-    """Refuse what is no whole number.
-
-    Raises:
-        InvalidInputError: It is none; ``subject`` is ``what``.
-    """
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidInputError(f"{what} must be a whole number", subject=what)
-
-
-def is_share(value: object) -> bool:
-    """Tell whether a value is a share of something: a number above 0 and at most 1."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
 
 class StoreReader:
@@ -307,6 +293,7 @@ class StoreReader:
             IntegrityError: A blob is damaged.
             StorageError: The disk of the folder refused; the folder is as it was.
         """
+        check_progress(progress)
         return checkout.check_out(
             self.environment,
             self._run(ref),
@@ -350,7 +337,7 @@ class StoreReader:
             shown = (n for n in catalog.branch_sequences(transaction, branch) if n not in hidden)
             found = [
                 records.history_record(transaction, sequence)
-                for sequence in itertools.islice(shown, max(limit, 0))
+                for sequence in itertools.islice(shown, min(max(limit, 0), sys.maxsize))
             ]
             known = catalog.branch_head(transaction, branch) is not None
         if not known:
@@ -427,17 +414,14 @@ class StoreReader:
             The report; ``report.ok`` tells whether nothing was found.
 
         Raises:
-            InvalidInputError: ``sample``, ``threads`` or ``max_duration_s`` is out of range.
+            InvalidInputError: An argument is of another kind, or out of range; ``subject`` names it.
             StorageError: The disk refused to have the mark lifted.
         """
-        if not is_share(sample):
-            raise InvalidInputError("sample must be above 0 and at most 1", subject="sample")
-        if threads is not None and (type(threads) is not int or threads < 1):
-            raise InvalidInputError("threads must be a whole number above 0", subject="threads")
-        if max_duration_s is not None and not (
-            isinstance(max_duration_s, int | float) and math.isfinite(max_duration_s)
-        ):
-            raise InvalidInputError("max_duration_s must be a number of seconds", subject="max_duration_s")
+        check_share(sample, "sample")
+        check_seconds(max_duration_s, "max_duration_s")
+        check_whole(seed, "seed")
+        check_threads(threads)
+        check_progress(progress)
         mark = self.environment.suspect_mark()
         if mark is not None:
             self.environment.drop_cached()

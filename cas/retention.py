@@ -11,7 +11,7 @@ import dataclasses
 import fnmatch
 import heapq
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from cas import catalog, manifest, marks, outbox, predicate, records, visibility
 from cas.errors import InvalidInputError, NotFoundError
@@ -70,7 +70,7 @@ class RetentionPolicy:
         _check_patterns(self.keep_tags)
         if (self.keep_best is None) != (self.by is None):
             raise InvalidInputError("keep_best and by belong together", subject="by")
-        if self.per not in {"workflow", "task", "store"}:
+        if self.per not in get_args(Per):
             raise InvalidInputError("per must be workflow, task or store", subject="per")
         if not (self.keep_last or self.keep_within_s or self.keep_best or self.keep_tags):
             raise InvalidInputError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cas import certificate, commit, names, rollback
+from cas.arguments import check_progress
 from cas.errors import ArtifactStoreError, SecretDetectedError
 from cas.gitreader import find_git_reader
 from cas.groupcommit import group_commit_of
@@ -100,6 +101,7 @@ class BranchReverter(StoreKeeper):
         progress: Callable[[str, int, int], None] | None,
     ) -> Record:
         self._check_open()
+        check_progress(progress)
         reason = rollback.check_reason(reason)
         self._refuse_secrets("reason", reason)
         branch = names.check_branch_name(target_branch)
@@ -155,6 +157,7 @@ class BranchReverter(StoreKeeper):
             GitCommandFailedError: git had to be asked for a branch that only it can know, and failed.
         """
         self._check_open()
+        check_progress(progress)
         name = names.check_branch_name(branch)
         checked = names.check_id(tag, "tag")
         base = rollback.find_base(

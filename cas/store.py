@@ -23,11 +23,11 @@ from cas import (
     records,
     rescan,
 )
+from cas.arguments import check_callable, check_config, check_progress
 from cas.artifactwriter import ArtifactWriter
 from cas.config import ArtifactStoreConfig, anchored
 from cas.errors import (
     ArtifactStoreError,
-    ConfigError,
     InvalidIdError,
     InvalidInputError,
     SecretDetectedError,
@@ -82,9 +82,10 @@ class ArtifactStore(BranchReverter):
         read_only: bool = False,
         create: bool = True,
     ) -> None:
-        if config is not None and not isinstance(config, ArtifactStoreConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigError(f"config must be an ArtifactStoreConfig, not {type(config).__name__}")
-        self.config = anchored(ArtifactStoreConfig() if config is None else config)
+        config = ArtifactStoreConfig() if config is None else config
+        check_config(config)
+        check_callable(clock, "clock")
+        self.config = anchored(config)
         self._clock = clock
         self._git_reader = git_reader
         self._closed = False
@@ -212,6 +213,7 @@ class ArtifactStore(BranchReverter):
         prompt_hash: str | None,
         progress: Callable[[str, int, int], None] | None,
     ) -> Record:
+        check_progress(progress)
         ids = self._checked_ids(workflow_id, task_id, correlation_id, prompt_hash)
         encoded = manifest.normalise_metadata(metadata, self.config.max_metadata_bytes)
         sources = intake.named_sources(files, self.config.max_files)
@@ -434,6 +436,7 @@ class ArtifactStore(BranchReverter):
         Returns:
             The report; it lists every run, branch and tag that holds a finding.
         """
+        check_progress(progress)
         return rescan.scan_all(self.environment, self._any_scanner(), fresh=fresh, progress=progress)
 
     @silent
@@ -462,6 +465,7 @@ class ArtifactStore(BranchReverter):
             NotFoundError: The store holds no such content.
             StorageError: The disk refused; nothing was changed.
         """
+        check_progress(progress)
         return purge.purge(
             self.environment,
             self._any_scanner(),

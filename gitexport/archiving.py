@@ -9,11 +9,11 @@ archived is read from the repository, never from a note.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from typing import TYPE_CHECKING, Final
 
-from cas import catalog, records
+from cas import ArtifactStore, catalog, records
+from cas.arguments import check_callable, check_instance, check_progress, check_seconds, check_whole
 from cas.errors import ConflictError, GitCommandFailedError, IntegrityError, InvalidInputError
 from cas.meta import read_meta
 from cas.objects import Person
@@ -29,7 +29,7 @@ from gitexport.push import PushState, RefGroup, push
 from gitexport.refs import read_refs, sweep_ref_leftovers, update_refs
 from gitexport.refvalues import RefChange
 from gitexport.remotedeletion import delete_remote_refs
-from gitexport.remoteurl import is_address
+from gitexport.remoteurl import checked_remote, is_address
 from gitexport.transfer import sweep_views
 from gitexport.writer import gc_is_running, write_made
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from cas import ArtifactStore
     from gitexport.archive import ArchiveCommit
     from gitexport.archivelist import ArchiveForm, RolledBranch
     from gitexport.repository import GitRepository
@@ -88,15 +87,17 @@ def archive_branches(  # noqa: PLR0913  # what to roll up, where, and how it is 
         What was done, durable when this returns, and what is left.
 
     Raises:
-        InvalidInputError: A negative age or number, an age without end, or a deletion without a push.
+        InvalidInputError: A negative age or number, a deletion without a push, or an argument of another kind.
         LeaseHeldError: An exporter works on this store.
         ConflictError: The archive ref is no archive of this store, or another program moved refs again and again.
         ConfigError: The remote has several push URLs, or a transport that is not allowed.
         GitCommandFailedError: git is missing or too old, there is no repository, or somebody holds a lock in it.
         StorageError: A disk refused.
     """
+    check_instance(store, ArtifactStore, "store")
     wanted = store.config.auto_push if push is None else push
     _check_wishes(older_than_s, keep_newest, deletes=delete_remote, pushes=wanted)
+    _check_calls(progress, should_stop, pause)
     started_s = time.monotonic()
     with lease.hold(store.environment.directory, wait_s):
         git = Exporter(store, repository=repository).open_repository()
@@ -121,12 +122,21 @@ def archive_branches(  # noqa: PLR0913  # what to roll up, where, and how it is 
 def _check_wishes(
     older_than_s: float | None, keep_newest: int | None, *, deletes: bool, pushes: bool
 ) -> None:
-    if not (0 <= (older_than_s or 0) < math.inf and (keep_newest or 0) >= 0):
-        raise InvalidInputError("an age or a number of branches cannot be negative or without end")
+    check_seconds(older_than_s, "older_than_s")
+    if keep_newest is not None:
+        check_whole(keep_newest, "keep_newest")
+    if (older_than_s or 0) < 0 or (keep_newest or 0) < 0:
+        raise InvalidInputError("an age or a number of branches cannot be negative")
     if deletes and not pushes:
         raise InvalidInputError(
             "refs are deleted at the remote only when the archive is pushed", hint="Push it as well: --push."
         )
+
+
+def _check_calls(progress: object, should_stop: object, pause: object) -> None:
+    check_progress(progress)
+    check_callable(should_stop, "should_stop")
+    check_callable(pause, "pause")
 
 
 class _Archiving:
@@ -141,10 +151,10 @@ class _Archiving:
         should_stop: Callable[[], bool],
     ) -> None:
         self.summary = ArchiveSummary()
+        self._remote = checked_remote(remote)
         self.has_remote = remote in repository.remotes() or is_address(remote)
         self._store = store
         self._repository = repository
-        self._remote = remote
         self._progress = progress or _unheard
         self._should_stop = should_stop
         self._use(Archive(store, repository))

@@ -10,9 +10,22 @@ import dataclasses
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from cas import blobs, catalog, gitform, indexes, intake, manifest, names, outbox, records, tombstones
+from cas import (
+    ArtifactStore,
+    blobs,
+    catalog,
+    gitform,
+    indexes,
+    intake,
+    manifest,
+    names,
+    outbox,
+    records,
+    tombstones,
+)
+from cas.arguments import check_instance, check_list, check_progress
 from cas.commit import discard_staged
 from cas.errors import (
     ConflictError,
@@ -45,7 +58,6 @@ from gitexport.repository import GitRepository
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cas import ArtifactStore
     from cas.intake import Intake
     from cas.lmdbenv import ReadTransaction, WriteTransaction
     from gitexport.oldruns import OldMetadata
@@ -58,7 +70,6 @@ _HELD_BYTES = 64 * 1024 * 1024  # contents of a group beyond this wait in files
 _TRIES = 3
 
 
-@silent
 def import_repository(
     store: ArtifactStore,
     repository: Path | None = None,
@@ -87,12 +98,37 @@ def import_repository(
     Raises:
         GitCommandFailedError: git is missing or failed, or there is no repository.
         ConflictError: The repository uses another object format.
-        InvalidInputError: A branch that was named does not exist or has another form, or only a remote has any.
+        InvalidInputError: A branch that was named does not exist or has another form, only a remote has any, or an
+            argument is of another kind.
         LeaseHeldError: An exporter is at work.
         StorageError: A disk refused.
     """
+    try:
+        check_instance(store, ArtifactStore, "store")
+        path = repository or store.config.repo_path
+        return _import_from(store, path, branches, on_secret, wait_s, progress, dry_run=dry_run)
+    finally:
+        del branches  # who prints the locals of a traceback finds no name in ours
+
+
+@silent  # as a method of the store, which is handed over by its place
+def _import_from(
+    store: ArtifactStore,
+    repository: Path,
+    branches: Sequence[str] | None,
+    on_secret: SecretPolicy,
+    wait_s: float | None,
+    progress: Callable[[str, int, int], None] | None,
+    *,
+    dry_run: bool,
+) -> ImportSummary:
+    if branches is not None:
+        check_list(branches, "branches", "names")
+    if on_secret not in get_args(SecretPolicy):
+        raise InvalidInputError("on_secret must be refuse or allow", subject="on_secret")
+    check_progress(progress)
     started_s = time.monotonic()
-    git = GitRepository.open(repository or store.config.repo_path, git_options(store.config))
+    git = GitRepository.open(repository, git_options(store.config))
     if git.object_format != store.object_format:
         raise ConflictError(
             f"{git.path} uses {git.object_format} ids, the store {store.object_format}",

@@ -16,6 +16,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
+from cas.arguments import check_seconds
 from cas.errors import LeaseHeldError
 from cas.lmdbenv import mapped_errors, owned
 
@@ -41,9 +42,11 @@ def hold(store_dir: Path, wait_s: float | None) -> Generator[None, None, None]:
         wait_s: Seconds to wait for another exporter; None waits without a limit, 0 does not wait.
 
     Raises:
+        InvalidInputError: ``wait_s`` is no number of seconds.
         LeaseHeldError: Another exporter holds it; the text says which.
         StorageError: The lock file cannot be used.
     """
+    check_seconds(wait_s, "wait_s", endless=True)
     with mapped_errors(store_dir):
         descriptor = os.open(store_dir / LEASE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
     with owned(descriptor):

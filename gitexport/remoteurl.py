@@ -20,8 +20,24 @@ _SCHEME: Final = re.compile(r"([A-Za-z0-9+.-]+)://")
 _SCP_LIKE: Final = re.compile(r"[^/:]+:")
 
 
+def checked_remote(remote: object) -> str:
+    """Return what a caller names as a remote.
+
+    Raises:
+        ConfigError: It is no text.
+    """
+    if not isinstance(remote, str):
+        raise ConfigError(f"remote must be a name or a URL, not {type(remote).__name__}", subject="remote")
+    return remote
+
+
 def is_address(remote: str) -> bool:
-    """Tell whether something that is no remote's name can be an address: a URL, a path, or ``host:path``."""
+    """Tell whether something that is no remote's name can be an address: a URL, a path, or ``host:path``.
+
+    Raises:
+        ConfigError: It is no text.
+    """
+    remote = checked_remote(remote)
     return not remote.startswith("-") and ("/" in remote or ":" in remote)
 
 

@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
+from cas.destination import folder_path
 from cas.errors import ConfigError, ConflictError, GitCommandFailedError, NotFoundError
 from gitexport.git import (
     ANY_EXIT,
@@ -31,7 +32,7 @@ from gitexport.git import (
 from gitexport.heldfile import mapped_os_errors
 from gitexport.objectstream import ObjectStream, PipeReader, iter_streams
 from gitexport.refvalues import RefChange, RefValue, check_oid, check_ref_name, ref_failure
-from gitexport.remoteurl import checked_url, is_address
+from gitexport.remoteurl import checked_remote, checked_url, is_address
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -65,14 +66,13 @@ class GitRepository:
         """Open the repository whose top or git directory is ``path``; parents are not searched.
 
         Raises:
+            InvalidFileError: It is no path.
             GitCommandFailedError: No repository there (kind ``not_a_repository``), it belongs to another user
-                (kind ``foreign_owner``), it is a partial clone (kind ``partial_clone``), or git is missing or too
-                old.
+                (kind ``foreign_owner``), it is a partial clone (kind ``partial_clone``), or git is missing or old.
             StorageError: The folder cannot be entered.
         """
         git_version()
-        self.path = path.resolve()
-        self.options = options or GitOptions()
+        self.path, self.options = folder_path(path).resolve(), options or GitOptions()
         self._hook_config: tuple[tuple[str, str], ...] = ()
         with mapped_os_errors(self.path):
             try:
@@ -398,7 +398,7 @@ class GitRepository:
             ConfigError: No such remote, several push URLs, or a transport that is not allowed (``ext::``, say).
             GitCommandFailedError: git failed.
         """
-        url = remote
+        url = checked_remote(remote)
         remotes = self.remotes()
         if remote in remotes:
             listed = self._run("remote", "get-url", "--push", "--all", "--", remote).stdout

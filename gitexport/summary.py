@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final, Literal
 
-from cas import outbox, records
+from cas import ArtifactStore, outbox, records
+from cas.arguments import check_instance
 from cas.errors import IntegrityError
 from cas.outbox import Stage
 from gitexport import lease
@@ -13,7 +14,6 @@ from gitexport import lease
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cas import ArtifactStore
     from cas.lmdbenv import ReadTransaction
 
 _LISTED_FAILURES: Final = (
@@ -82,7 +82,11 @@ def export_status(store: ArtifactStore) -> dict[str, object]:
     """Return the queue in runs and seconds, what is parked and why, the last export and push, and who exports now.
 
     A parked entry whose manifest is damaged has a reason, and no names: ``branch`` and ``commit_sha`` are empty.
+
+    Raises:
+        InvalidInputError: ``store`` is no store.
     """
+    check_instance(store, ArtifactStore, "store")
     with store.environment.read() as transaction:
         queued = outbox.count_entries(transaction, Stage.WRITE)
         first = next((sequence for sequence, _ in outbox.iter_entries(transaction, Stage.WRITE)), None)

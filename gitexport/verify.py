@@ -13,7 +13,8 @@ import time
 from collections import ChainMap
 from typing import TYPE_CHECKING, Final
 
-from cas import catalog, outbox
+from cas import ArtifactStore, catalog, outbox
+from cas.arguments import check_instance, check_progress, check_seconds, check_share, check_whole
 from cas.digest import Digester
 from cas.errors import ConflictError, GitCommandFailedError, IntegrityError
 from cas.objects import parse_tree
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from cas import ArtifactStore
     from cas.manifest import FileEntry
     from cas.objects import GitObject
     from gitexport.archive import ArchiveCommit
@@ -105,10 +105,16 @@ def verify_export(
         progress: Called with ``compare``, runs done, runs in all.
 
     Raises:
+        InvalidInputError: An argument is of another kind, or out of range; ``subject`` names it.
         ConfigError: No such remote, several push URLs, or a transport that is not allowed.
         GitCommandFailedError: git is missing, there is no repository, or the remote does not answer.
         StorageError: A disk refused.
     """
+    check_instance(store, ArtifactStore, "store")
+    check_share(sample, "sample")
+    check_seconds(max_duration_s, "max_duration_s")
+    check_whole(seed, "seed")
+    check_progress(progress)
     git = GitRepository.open(repository or store.config.repo_path, git_options(store.config))
     deadline_s = None if max_duration_s is None else time.monotonic() + max_duration_s
     report = ExportReport(complete=sample >= 1)

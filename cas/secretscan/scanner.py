@@ -10,14 +10,16 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import importlib.util
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import Final, cast
 
 import msgspec
 
+from cas.arguments import check_config
 from cas.config import ArtifactStoreConfig
 from cas.digest import digest_bytes
-from cas.errors import ConfigError, InvalidFileError, StateError
+from cas.errors import ConfigError, InvalidFileError, InvalidInputError, StateError
 from cas.secretrules import KIND_RULES, RULES, TABLE_VERSION
 from cas.secretrules import vocabulary as known
 from cas.secretscan.allowance import PatternTooSlowError, now_ns
@@ -26,9 +28,6 @@ from cas.secretscan.findings import Finding, Waiver
 from cas.secretscan.matcher import OVERLAP_BYTES, Block, Hit, Matcher, without_overlaps
 from cas.secretscan.patterns import compile_patterns
 from cas.secretscan.waivers import Baseline, read_baseline
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
 
 # One pass over this much at a time: small beside memory, large beside the overlap.
 BLOCK_BYTES: Final = 4 * 1024 * 1024
@@ -92,15 +91,16 @@ class SecretScanner:
         path_rules: Mapping[str, Collection[str]] | None = None,
         baseline: Baseline | Path | None = None,
     ) -> None:
-        settings = config or ArtifactStoreConfig(repo_path=Path("/"))  # no folder matters here
+        settings = (
+            ArtifactStoreConfig(repo_path=Path("/")) if config is None else config
+        )  # no folder matters here
+        check_config(settings)
         self._patterns = tuple(settings.secret_patterns or ())
         self._user_patterns = compile_patterns(self._patterns)
         self._matcher = Matcher(self._user_patterns)
         off, by_path = read_ignored(settings.secret_ignore or ())
-        self._disabled = off if disabled_rules is None else frozenset(disabled_rules)
-        self._path_rules = {
-            glob: frozenset(rules) for glob, rules in (by_path if path_rules is None else path_rules).items()
-        }
+        self._disabled = off if disabled_rules is None else _checked_rules(disabled_rules, "disabled_rules")
+        self._path_rules = by_path if path_rules is None else _checked_path_rules(path_rules)
         there_are = rule_ids() | {pattern.rule for pattern in self._user_patterns}
         for rule in self._disabled.union(*self._path_rules.values()) - there_are - {_ALL_RULES}:
             near = difflib.get_close_matches(rule, sorted(there_are), 3)
@@ -110,9 +110,9 @@ class SecretScanner:
                 hint=f"Did you mean {', '.join(near)}?" if near else "Findings name their rule in brackets.",
             )
         chosen = settings.secret_baseline if baseline is None else baseline
-        self._baseline = (
-            chosen if isinstance(chosen, Baseline) else read_baseline(chosen) if chosen else Baseline()
-        )
+        if not isinstance(chosen, Baseline | Path | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"baseline must be a path, not {type(chosen).__name__}", subject="baseline")
+        self._baseline = read_baseline(chosen) if isinstance(chosen, Path) else chosen or Baseline()
         self._choice = _choose_engine(engine)
         self._is_auto = engine == "auto"
         self._slow_ns = 0  # processor time of looks and searches before the engine was ready
@@ -150,6 +150,7 @@ class SecretScanner:
             name: Name for the findings; its ending tells source code and settings from other text.
 
         Raises:
+            InvalidInputError: ``data`` is no bytes, or ``name`` no text.
             InvalidFileError: A configured pattern took too long in it (``pattern_too_slow``).
         """
         return self.scan_waived(data, name)[0]
@@ -160,8 +161,10 @@ class SecretScanner:
         """Return the findings in ``data`` and the waivers that were used, each in file order.
 
         Raises:
+            InvalidInputError: ``data`` is no bytes, or ``name`` no text.
             InvalidFileError: A configured pattern took too long in it (``pattern_too_slow``).
         """
+        _check_name(name)
         if self.has_nothing(data):
             return [], []  # most artifacts
         stream = self.stream(name)
@@ -175,7 +178,7 @@ class SecretScanner:
         """
         if isinstance(data, bytes) and len(data) <= _LOOK_BYTES:
             return not self._look(data)
-        view = memoryview(data).cast("B")
+        view = _view(data)
         for start in range(0, view.nbytes, _LOOK_BYTES):
             if self._look(bytes(view[max(0, start - OVERLAP_BYTES) : start + _LOOK_BYTES])):
                 return False
@@ -191,7 +194,12 @@ class SecretScanner:
         return found
 
     def stream(self, name: str) -> StreamScanner:
-        """Return a scanner of one artifact that arrives in chunks; for one thread."""
+        """Return a scanner of one artifact that arrives in chunks; for one thread.
+
+        Raises:
+            InvalidInputError: ``name`` is no text.
+        """
+        _check_name(name)
         return StreamScanner(self, name)
 
     def warm(self) -> None:
@@ -306,11 +314,12 @@ class StreamScanner:
 
         Raises:
             StateError: ``finish`` was called.
+            InvalidInputError: The chunk is no bytes.
             InvalidFileError: A configured pattern took too long (``pattern_too_slow``); the stream takes no more.
         """
         if self._is_finished:
             raise StateError("the stream is finished", subject=self._name)
-        rest = memoryview(chunk).cast("B")
+        rest = _view(chunk)
         while rest.nbytes:
             end = self._core + BLOCK_BYTES + OVERLAP_BYTES
             taken = rest[: end - len(self._buffer)]
@@ -375,6 +384,45 @@ class StreamScanner:
         self._core -= cut
 
 
+def _view(data: object) -> memoryview:
+    """Return bytes to look at, one by one and without a copy.
+
+    Raises:
+        InvalidInputError: It is something else, such as text, of which nobody says how it is encoded.
+    """
+    try:
+        return memoryview(data).cast("B")  # type: ignore[arg-type]  # what is none is told below
+    except TypeError:
+        raise InvalidInputError(f"data must be bytes, not {type(data).__name__}", subject="data") from None
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise InvalidInputError(f"name must be text, not {type(name).__name__}", subject="name")
+
+
+def _checked_rules(rules: object, what: str) -> frozenset[str]:
+    """Return rule ids; a text alone would be taken letter by letter."""
+    is_list = isinstance(rules, Collection) and not isinstance(rules, str)
+    items = list(cast("Collection[object]", rules)) if is_list else [None]
+    ids = frozenset(item for item in items if isinstance(item, str))
+    if not all(isinstance(item, str) for item in items):
+        raise ConfigError(f"{what} must be a list of rule ids", subject=what)
+    return ids
+
+
+def _checked_path_rules(rules: object) -> dict[str, frozenset[str]]:
+    checked: dict[str, frozenset[str]] = {}
+    given = cast("Mapping[object, object]", rules if isinstance(rules, Mapping) else {None: ()})
+    for glob, ids in given.items():
+        if not isinstance(glob, str):
+            raise ConfigError(
+                "path_rules must be a mapping of name patterns to lists of rule ids", subject="path_rules"
+            )
+        checked[glob] = _checked_rules(ids, "path_rules")
+    return checked
+
+
 def rule_ids() -> frozenset[str]:
     """Return the ids of all built-in rules, as they appear in findings."""
     return frozenset(rule.id for rule in RULES if rule.check not in {"assignment", "table", "insert"}) | {
@@ -405,7 +453,7 @@ def read_ignored(items: Collection[str]) -> tuple[frozenset[str], dict[str, froz
 
 
 def _choose_engine(engine: str) -> str:
-    if engine not in {"auto", "hyperscan", "python"}:
+    if engine not in ("auto", "hyperscan", "python"):  # a list in a set is an error
         raise ConfigError(f"unknown scan engine {engine!r}: auto, hyperscan or python", subject="engine")
     is_installed = importlib.util.find_spec("hyperscan") is not None
     if engine == "hyperscan" and not is_installed:
