@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from _thread import start_new_thread
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -45,7 +46,7 @@ class RelayRefusedError(Exception):
 class _Ticket:
     """One caller's work, its place in the queue and its outcome."""
 
-    __slots__ = ("done", "encode", "error", "reserve_bytes", "result", "wake", "work")
+    __slots__ = ("done", "encode", "error", "left", "reserve_bytes", "result", "wake", "work")
 
     def __init__(
         self, work: Callable[[WriteTransaction], object], reserve_bytes: int, encode: Encode | None
@@ -55,6 +56,8 @@ class _Ticket:
         self.reserve_bytes = reserve_bytes
         self.wake = threading.Lock()
         self.wake.acquire()
+        self.left = threading.Lock()
+        self.left.acquire()
         self.done = False
         self.result: object = None
         self.error: Exception | None = None
@@ -123,8 +126,15 @@ class GroupCommit:
             if not ticket.done:
                 self._lead(ticket)
         except BaseException:
-            # An interrupt may strike anywhere; who waits behind this thread must not wait for ever.
-            self._leave(ticket)
+            # An interrupt may strike anywhere, here again as well; who waits behind this thread must not wait for ever.
+            # Only the main thread hears one, and none before the handler's first call has made another thread.
+            try:
+                start_new_thread(self._leave, (ticket,))
+            except (
+                RuntimeError
+            ):  # none can be made; this one leaves by itself, which an interrupt may cut off
+                self._leave(ticket)
+            ticket.left.acquire()
             raise
         if ticket.error is not None:
             raise ticket.error
@@ -138,12 +148,18 @@ class GroupCommit:
                 ticket.wake_up()
 
     def _leave(self, ticket: _Ticket) -> None:
-        """Take an interrupted caller out of the queue, and hand over what it led."""
+        """Take an interrupted caller out of the queue for good, and hand over what it led."""
         with self._changed:
+            ticket.done = (
+                True  # a leader that has it in its group, and is interrupted as well, gives it to nobody
+            )
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
             if self._leader is ticket:
                 self._hand_over(ticket)
+            elif self._leader is not None:
+                self._leader.wake_up()  # this one may have been interrupted between naming it and waking it
+        ticket.left.release()
 
     def _lead(self, own: _Ticket) -> None:
         shared = False  # with other processes' work, which may be what made the transaction fail

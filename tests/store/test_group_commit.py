@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cas import StorageError, StoreSuspectError
-from cas.groupcommit import GroupCommit
+from cas import StorageError, StoreSuspectError, groupcommit
+from cas.groupcommit import GroupCommit, _Ticket
 from cas.lmdbenv import SUSPECT_FILE, Table
 from tests.store.stores import commit, dump, open_store
 
@@ -39,13 +41,17 @@ class Gate:
         self._thread.join(WAIT_S)
 
 
-def wait_until(queue, count):
-    """Wait until ``count`` callers stand in the queue or lead it."""
+def wait_for(is_so):
     for _ in range(WAIT_S * 1000):
-        if len(queue._waiting) >= count:
+        if is_so():
             return
         threading.Event().wait(0.001)
-    raise AssertionError(f"{len(queue._waiting)} callers came, not {count}")
+    raise AssertionError("it did not come to that")
+
+
+def wait_until(queue, count):
+    """Wait until ``count`` callers stand in the queue or lead it."""
+    wait_for(lambda: len(queue._waiting) >= count)
 
 
 def put(key, value=b"x"):
@@ -299,3 +305,101 @@ def test_queue_does_not_keep_a_closed_store_alive(tmp_path):
             commit(store)
         del store
     assert len(groupcommit._queues._made) == before
+
+
+@pytest.fixture
+def interrupt():
+    """Interrupts the main thread, as Ctrl-C does, and waits until it has heard it."""
+    heard = []
+
+    def hear(*_):
+        heard.append(1)
+        raise Interrupt
+
+    def strike():
+        count = len(heard) + 1
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        wait_for(lambda: len(heard) >= count)
+
+    before = signal.signal(signal.SIGUSR1, hear)
+    yield strike
+    signal.signal(signal.SIGUSR1, before)
+
+
+def lead_interrupted(queue, work):
+    """Lead in this thread, with a caller behind, and be interrupted; return once the one behind is through."""
+    behind = threading.Thread(target=lambda: queue.run(put(b"behind")), daemon=True)
+
+    def followed(transaction):
+        behind.start()
+        wait_until(queue, 1)
+        work(transaction)
+
+    with contextlib.suppress(Interrupt):
+        queue.run(followed)
+    behind.join(WAIT_S / 4)
+    assert not behind.is_alive(), "a deadlock"
+    queue.run(put(b"after"))
+    assert (queue._waiting, queue._group, queue._leader) == ([], [], None)
+
+
+@pytest.mark.parametrize("step", ["_leave", "_hand_over"])
+def test_leader_interrupted_again_as_it_leaves_strands_nobody(store, monkeypatch, interrupt, step):
+    queue = GroupCommit(store.environment)
+    real, strikes = getattr(queue, step), []
+
+    def struck(ticket):
+        if not strikes:
+            strikes.append(1)
+            interrupt()
+        real(ticket)
+
+    def work(_):
+        monkeypatch.setattr(queue, step, struck)
+        interrupt()
+
+    lead_interrupted(queue, work)
+    assert strikes == [1]
+    assert b"behind" in dump(store)["COUNTERS"]
+
+
+def test_leader_interrupted_before_the_next_one_is_told_strands_nobody(store, monkeypatch):
+    queue = GroupCommit(store.environment)
+    real, strikes = _Ticket.wake_up, []
+
+    def struck(ticket):
+        if not strikes and threading.current_thread() is threading.main_thread() and queue._group == []:
+            strikes.append(queue._leader is ticket)
+            raise Interrupt
+        real(ticket)
+
+    def work(_):
+        monkeypatch.setattr(_Ticket, "wake_up", struck)
+
+    lead_interrupted(queue, work)
+    assert strikes == [True]
+
+
+def test_leader_interrupted_where_no_thread_can_be_made_leaves_by_itself(store, monkeypatch):
+    queue = GroupCommit(store.environment)
+
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    def work(_):
+        monkeypatch.setattr(groupcommit, "start_new_thread", refuse)
+        raise Interrupt
+
+    lead_interrupted(queue, work)
+
+
+def test_waiter_that_has_left_is_not_made_the_next_leader(store):
+    queue = GroupCommit(store.environment)
+    own, gone, other = (_Ticket(put(key), 0, None) for key in (b"a", b"b", b"c"))
+    for one in (own, gone, other):
+        queue._enter(one)
+    assert queue._take(own) == [own, gone, other]
+    queue._leave(gone)
+    queue._leave(own)
+    assert (queue._waiting, queue._leader) == ([other], other)
+    assert not other.wake.locked()
