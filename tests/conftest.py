@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.descriptors import open_descriptors
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -52,3 +54,11 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
         yield
+
+
+@pytest.fixture
+def no_descriptor_is_left() -> Iterator[None]:
+    """Hold a test to closing what it opens, whatever comes of it."""
+    before = open_descriptors()
+    yield
+    assert open_descriptors() == before

@@ -212,60 +212,48 @@ def test_query_capabilities(store, first):
     assert left.artifact["commit_sha"] == first["commit_sha"]
 
 
-def test_integration_code_example(project, monkeypatch):
-    source = """
-        from contracts.event_types import EventType
-        from artifacts import ArtifactStore
+INTEGRATION_CODE = """
+    from contracts.event_types import EventType
+    from artifacts import ArtifactStore
 
-        class OrchestratorService:
-            def __init__(self):
-                self.artifact_store = ArtifactStore()
-                self.bus.subscribe(Channels.TEST_RESULTS, self.handle_test_result)
+    class OrchestratorService:
+        def __init__(self):
+            self.artifact_store = ArtifactStore()
+            self.bus.subscribe(Channels.TEST_RESULTS, self.handle_test_result)
 
-            def handle_test_result(self, event):
-                if event.event_type != EventType.TEST_PASSED:
-                    return
+        def handle_test_result(self, event):
+            if event.event_type != EventType.TEST_PASSED:
+                return
 
-                # Collect artifact files
-                files = [
-                    Path(event.data['artifacts']['test_report']),
-                    Path(event.data['artifacts']['trades']),
-                    Path(event.data['artifacts']['equity_curve']),
-                    Path(event.data['artifacts']['events_log']),
-                    Path(f"Backtest/codes/{event.task_id}.py")
-                ]
+            # Collect artifact files
+            files = [
+                Path(event.data['artifacts']['test_report']),
+                Path(event.data['artifacts']['trades']),
+                Path(event.data['artifacts']['equity_curve']),
+                Path(event.data['artifacts']['events_log']),
+                Path(f"Backtest/codes/{event.task_id}.py")
+            ]
 
-                # Commit to artifact store
-                result = self.artifact_store.commit_artifacts(
-                    workflow_id=event.workflow_id,
-                    task_id=event.task_id,
-                    files=files,
-                    metadata={
-                        "agent_version": "tester-v1.0",
-                        "test_metrics": event.data['metrics']
-                    },
-                    correlation_id=event.correlation_id
-                )
+            # Commit to artifact store
+            result = self.artifact_store.commit_artifacts(
+                workflow_id=event.workflow_id,
+                task_id=event.task_id,
+                files=files,
+                metadata={
+                    "agent_version": "tester-v1.0",
+                    "test_metrics": event.data['metrics']
+                },
+                correlation_id=event.correlation_id
+            )
 
-                if result['success']:
-                    # Publish artifact committed event
-                    self.publish_artifact_committed(event, result)
-    """
-    contracts = types.ModuleType("contracts.event_types")
-    contracts.EventType = types.SimpleNamespace(TEST_PASSED="test.passed")
-    monkeypatch.setitem(__import__("sys").modules, "contracts", types.ModuleType("contracts"))
-    monkeypatch.setitem(__import__("sys").modules, "contracts.event_types", contracts)
-    left, _ = run_example(source, Channels=types.SimpleNamespace(TEST_RESULTS="test.results"))
-    handlers, published = {}, []
+            if result['success']:
+                # Publish artifact committed event
+                self.publish_artifact_committed(event, result)
+"""
 
-    class Service(left.OrchestratorService):
-        bus = types.SimpleNamespace(subscribe=handlers.__setitem__)
 
-        def publish_artifact_committed(self, event, result):
-            published.append(result)
-
-    service = Service()
-    event = types.SimpleNamespace(
+def failed_test_event():
+    return types.SimpleNamespace(
         event_type="test.failed",
         workflow_id="wf_rsi_strategy",
         task_id="task_coder_001",
@@ -280,6 +268,24 @@ def test_integration_code_example(project, monkeypatch):
             "metrics": METRICS,
         },
     )
+
+
+def test_integration_code_example(project, monkeypatch):
+    contracts = types.ModuleType("contracts.event_types")
+    contracts.EventType = types.SimpleNamespace(TEST_PASSED="test.passed")
+    monkeypatch.setitem(__import__("sys").modules, "contracts", types.ModuleType("contracts"))
+    monkeypatch.setitem(__import__("sys").modules, "contracts.event_types", contracts)
+    left, _ = run_example(INTEGRATION_CODE, Channels=types.SimpleNamespace(TEST_RESULTS="test.results"))
+    handlers, published = {}, []
+
+    class Service(left.OrchestratorService):
+        bus = types.SimpleNamespace(subscribe=handlers.__setitem__)
+
+        def publish_artifact_committed(self, event, result):
+            published.append(result)
+
+    service = Service()
+    event = failed_test_event()
     handlers["test.results"](event)
     assert published == []
     event.event_type = "test.passed"

@@ -16,7 +16,6 @@ from gitexport.archivelist import RolledBranch, build_archive, list_bytes, parse
 from gitexport.archivesummary import ArchiveSummary
 from gitexport.entries import load_entry
 from gitexport.packedrefs import HEADER
-from gitexport.repository import GitRepository
 from gitexport.writer import write_made
 from tests.gitexport.refplaces import commit as git_commit
 from tests.gitexport.refplaces import git
@@ -162,11 +161,6 @@ def test_state_of_a_roll_up_says_who_is_needed():
 def store(tmp_path):
     with open_store(tmp_path / "s") as opened:
         yield opened
-
-
-@pytest.fixture
-def repo(tmp_path):
-    return GitRepository.create_bare(tmp_path / "repo.git")
 
 
 def exported(store, sequences, *, pushed=()):

@@ -24,11 +24,6 @@ T1, T2, T3 = (f"ai/generated/wf/t{number}" for number in (1, 2, 3))
 
 
 @pytest.fixture
-def repo(tmp_path):
-    return GitRepository.create_bare(tmp_path / "repo.git")
-
-
-@pytest.fixture
 def store(tmp_path, repo):
     """Two runs on the first branch, one on each of two others; all exported, none pushed."""
     with open_store(repo.path, store_path=tmp_path / "s", auto_push=False) as opened:

@@ -33,11 +33,6 @@ def store(tmp_path):
         yield opened
 
 
-@pytest.fixture
-def repo(tmp_path):
-    return GitRepository.create_bare(tmp_path / "repo.git")
-
-
 class Told:
     """Hooks that keep what they are told."""
 

@@ -13,11 +13,6 @@ from gitexport.repository import GitRepository
 from tests.gitexport.refplaces import git
 
 
-@pytest.fixture
-def repo(tmp_path):
-    return GitRepository.create_bare(tmp_path / "repo.git")
-
-
 def tip(repo, branch="main", path=None):
     return BranchReader(ArtifactStoreConfig(repo_path=repo.path)).branch_tip(path or repo.path, branch)
 

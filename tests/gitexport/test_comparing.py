@@ -30,11 +30,6 @@ T1, T2 = "refs/heads/ai/generated/wf/t1", "refs/heads/ai/generated/wf/t2"
 
 
 @pytest.fixture
-def repo(tmp_path):
-    return GitRepository.create_bare(tmp_path / "repo.git")
-
-
-@pytest.fixture
 def store(tmp_path, repo):
     """Two runs on one branch, one on another, all of them exported; a fourth that is not."""
     with open_store(repo.path, store_path=tmp_path / "s", auto_push=False) as opened:

@@ -30,11 +30,6 @@ def store(tmp_path):
         yield opened
 
 
-@pytest.fixture
-def repo(tmp_path):
-    return GitRepository.create_bare(tmp_path / "repo.git")
-
-
 def rows(store):
     with store.environment.read() as transaction:
         return dict(catalog.iter_rows(transaction))

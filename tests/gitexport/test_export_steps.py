@@ -17,11 +17,6 @@ from tests.store.stores import commit, open_store
 
 
 @pytest.fixture
-def repo(tmp_path):
-    return GitRepository.create_bare(tmp_path / "repo.git")
-
-
-@pytest.fixture
 def store(tmp_path, repo):
     with open_store(repo.path, store_path=tmp_path / "s", auto_push=False) as opened:
         for name, task in (("a", "t1"), ("b", "t2"), ("c", "t1"), ("d", "t3")):

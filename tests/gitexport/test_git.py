@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import subprocess
@@ -267,7 +268,19 @@ def test_shared_repository_bits_are_read(tmp_path, setting, bits):
     assert GitRepository.open(tmp_path / "r").shared_bits == bits
 
 
-def test_hostile_repository_configuration_starts_no_program(tmp_path):
+@dataclasses.dataclass
+class Hostile:
+    """A repository whose every setting and hook would start a program, and the proof that one ran."""
+
+    opened: GitRepository
+    remote: GitRepository
+    oid: str
+    run: str
+    proof: Path
+
+
+@pytest.fixture
+def hostile(tmp_path):
     repository = GitRepository.create(tmp_path / "r")
     proof = tmp_path / "pwned"
     run = f"touch {proof}; false"
@@ -314,34 +327,49 @@ def test_hostile_repository_configuration_starts_no_program(tmp_path):
         git(repository.path, "config", key, value)
     (repository.path / ".gitattributes").write_text("* filter=x diff=x\n")
     oid = commit(repository.path)
+    yield Hostile(GitRepository.open(repository.path), remote, oid, run, proof)
+    assert not proof.exists(), "a program was started"
 
-    opened = GitRepository.open(repository.path)
-    opened.update_refs([RefChange("refs/heads/x", None, oid)])
-    opened.pack_refs()
-    assert opened.list_refs() == {"refs/heads/x": RefValue(oid)}
-    assert opened.read_object(oid)[0] == "commit"
-    assert opened.fsck_strict() == ()
-    opened.checked_out_branches({"refs/heads/main"})
-    answer = push_once(opened, opened.push_url("origin"), {"refs/heads/x": oid}, timeout_s=30)
+
+def test_hostile_configuration_starts_no_program_when_refs_and_objects_are_used(hostile):
+    hostile.opened.update_refs([RefChange("refs/heads/x", None, hostile.oid)])
+    hostile.opened.pack_refs()
+    assert hostile.opened.list_refs() == {"refs/heads/x": RefValue(hostile.oid)}
+    assert hostile.opened.read_object(hostile.oid)[0] == "commit"
+    assert hostile.opened.fsck_strict() == ()
+    hostile.opened.checked_out_branches({"refs/heads/main"})
+
+
+def test_hostile_configuration_starts_no_program_when_refs_are_pushed_and_deleted(hostile):
+    hostile.opened.update_refs([RefChange("refs/heads/x", None, hostile.oid)])
+    answer = push_once(
+        hostile.opened, hostile.opened.push_url("origin"), {"refs/heads/x": hostile.oid}, timeout_s=30
+    )
     assert answer.refs["refs/heads/x"].accepted, answer.text
-    assert remote.list_refs() == {"refs/heads/x": RefValue(oid)}
+    assert hostile.remote.list_refs() == {"refs/heads/x": RefValue(hostile.oid)}
     # a URL is the name of a remote, too, and settings of that name count for git
-    answer = push_once(opened, f"file://{remote.path}", {"refs/heads/x": oid}, timeout_s=30)
+    answer = push_once(
+        hostile.opened, f"file://{hostile.remote.path}", {"refs/heads/x": hostile.oid}, timeout_s=30
+    )
     assert answer.refs["refs/heads/x"].accepted, answer.text
-    assert opened.list_remote_refs(f"file://{remote.path}") == {"refs/heads/x": oid}
-    answer = delete_once(opened, f"file://{remote.path}", {"refs/heads/x": oid}, timeout_s=30)
+    assert hostile.opened.list_remote_refs(f"file://{hostile.remote.path}") == {"refs/heads/x": hostile.oid}
+    answer = delete_once(
+        hostile.opened, f"file://{hostile.remote.path}", {"refs/heads/x": hostile.oid}, timeout_s=30
+    )
     assert answer.refs["refs/heads/x"].accepted, answer.text
+
+
+def test_hostile_configuration_starts_no_program_when_a_remote_is_asked(hostile):
     for name in ("proxy", "web"):
         with pytest.raises(GitCommandFailedError):
-            opened.list_remote_refs(opened.push_url(name), timeout_s=30)
+            hostile.opened.list_remote_refs(hostile.opened.push_url(name), timeout_s=30)
     for name in ("evil", "rewritten"):
         with pytest.raises(ConfigError) as caught:
-            opened.push_url(name)
+            hostile.opened.push_url(name)
         assert caught.value.subject == name
     # even past our own check, git itself refuses the transport
     with pytest.raises(GitCommandFailedError, match="transport 'ext' not allowed"):
-        opened.list_remote_refs(f"ext::sh -c '{run}'")
-    assert not proof.exists()
+        hostile.opened.list_remote_refs(f"ext::sh -c '{hostile.run}'")
 
 
 def test_replacement_objects_do_not_change_what_is_read(bare):

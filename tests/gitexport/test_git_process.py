@@ -196,7 +196,7 @@ def test_streaming_git_is_fed_and_its_group_killed_when_it_is_left(tmp_path):
     done = subprocess.run(
         ["ps", "-o", "stat=", "-p", str(child)], capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() in {"", "Z", "Zs", "Z+"}
+    assert done.stdout[:1] in {"", "Z"}  # whatever else is said of it, such as that it was nice
 
 
 def test_streaming_git_that_died_takes_no_more(tmp_path):

@@ -24,11 +24,6 @@ from tests.gitexport.refplaces import BRANCH, CLEAN, commit, fill_packed, git, l
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def repo(tmp_path):
-    return GitRepository.create_bare(tmp_path / "repo.git")
-
-
 def test_lock_of_another_program_is_waited_for_and_never_removed(repo):
     oid = commit(repo.path)
     locks = [repo.common_dir / "refs" / "heads" / "ai.lock", repo.common_dir / "refs" / "tags" / "t.lock"]

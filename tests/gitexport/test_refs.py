@@ -38,11 +38,6 @@ def bare(request, tmp_path):
     return GitRepository.create_bare(tmp_path / "bare.git", request.param)
 
 
-@pytest.fixture
-def repo(tmp_path):
-    return GitRepository.create_bare(tmp_path / "repo.git")
-
-
 def test_new_refs_are_written_as_git_pack_refs_would(bare):
     oid = commit(bare.path)
     annotated = tag(bare.path, oid)

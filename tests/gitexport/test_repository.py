@@ -18,11 +18,6 @@ from tests.gitexport.refplaces import commit, git, tag
 A, B, T = "refs/heads/a", "refs/heads/b", "refs/tags/t"
 
 
-@pytest.fixture
-def repo(tmp_path):
-    return GitRepository.create_bare(tmp_path / "repo.git")
-
-
 def fields(error):
     return error.kind, error.subject, error.retryable
 

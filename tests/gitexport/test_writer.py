@@ -19,7 +19,6 @@ from gitexport import writer
 from gitexport.entries import load_entry
 from gitexport.plan import Plan
 from gitexport.refvalues import RefChange
-from gitexport.repository import GitRepository
 from gitexport.writer import Objects, Written, collect, gc_is_running, write_batch, write_made, write_missing
 from tests.gitexport.refplaces import commit as git_commit
 from tests.gitexport.refplaces import git, leftovers, values
@@ -32,11 +31,6 @@ def store(tmp_path):
         commit(opened, "a", task_id="t1")
         commit(opened, "b", task_id="t2", files={"strategy.py": FILES["strategy.py"], "own.csv": b"own\n"})
         yield opened
-
-
-@pytest.fixture
-def repo(tmp_path):
-    return GitRepository.create_bare(tmp_path / "repo.git")
 
 
 def entries(store, *sequences):

@@ -18,6 +18,8 @@ from cas.lmdbenv import DATA_FILE, LOCK_FILE, Table, compaction
 from cas.lmdbenv.creation import create_environment
 from cas.lmdbenv.registry import close_environment, open_environment
 
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
+
 MAP_BYTES = 1 << 30
 MEBIBYTE = 1 << 20
 
@@ -37,18 +39,6 @@ def folder(tmp_path):
             transaction.delete(Table.BLOBS, b"%d" % number)
     close_environment(environment)
     return path
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left():
-    """Every call gives back what it opened, whatever comes of it."""
-    before = open_descriptors()
-    yield
-    assert open_descriptors() == before
-
-
-def open_descriptors():
-    return {path.name for path in Path("/proc/self/fd").iterdir() if path.exists()}
 
 
 def compact(folder):

@@ -7,26 +7,16 @@ import fcntl
 import os
 import stat
 import threading
-from pathlib import Path
 
 import pytest
 
 from cas import StateError
 from cas.lmdbenv import locks
+from tests.descriptors import open_descriptors
+
+pytestmark = pytest.mark.usefixtures("no_descriptor_is_left")
 
 UNSUPPORTED = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL]
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left():
-    """Every test gives back what it opened."""
-    before = open_descriptors()
-    yield
-    assert open_descriptors() == before
-
-
-def open_descriptors():
-    return {path.name for path in Path("/proc/self/fd").iterdir() if path.exists()}
 
 
 def refuse(code):
