@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gitexport.transfer import PushAnswer
 
 DELETES_PER_PUSH: Final = 500
-# Names times refs of the remote: git takes 0.6 us of the processor for each, and a push has some seconds.
+# Names times refs of the remote: git compares each with each before it sends anything, and a push has some seconds.
 _COMPARISONS_PER_PUSH: Final = 5_000_000
 _TIMEOUT_COUNT: Final = 4  # pushes that may run out of time, each half as long, before something is deleted
 _SHOWN_CHARS: Final = 500
