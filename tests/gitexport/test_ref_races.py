@@ -15,11 +15,12 @@ import pytest
 
 from cas.errors import ConflictError, GitCommandFailedError
 from cas.objects import Person, commit_bytes, object_id
+from cas.testing.faults import wrapped_call
 from gitexport.git import GitOptions
 from gitexport.reflocks import JOURNAL_NAME
 from gitexport.refs import RefChange, read_refs, update_refs
 from gitexport.repository import GitRepository
-from tests.gitexport.refplaces import BRANCH, CLEAN, commit, fill_packed, git, leftovers, values
+from tests.gitexport.refplaces import BRANCH, CLEAN, commit, git, leftovers, values
 
 ROOT = Path(__file__).parents[2]
 
@@ -265,15 +266,32 @@ def test_git_that_the_system_kills_in_its_transaction_blocks_no_later_run(repo):
     assert leftovers(repo) == []
 
 
+@contextlib.contextmanager
+def held_up_in_pack_refs(repo, oid):
+    """Let a ``git pack-refs`` of the product come to this object, and no further, with its files open.
+
+    To write a ref down it reads what the ref points at, which is a pipe meanwhile that nobody writes to.
+    """
+    path = repo.common_dir / "objects" / oid[:2] / oid[2:]
+    aside = path.with_name("aside")
+
+    def hold_up():
+        path.rename(aside)
+        os.mkfifo(path)
+
+    with wrapped_call(GitRepository, "pack_refs", before=hold_up, after=lambda: None):
+        yield
+    aside.replace(path)
+
+
 def test_git_that_the_system_kills_while_it_packs_refs_blocks_no_later_run(repo):
     oid, new = commit(repo.path, "1"), commit(repo.path, "2")
     names = [f"refs/heads/w/t{number:02}" for number in range(60)]
     repo.update_refs([RefChange(name, None, oid) for name in names])
-    fill_packed(repo, 100_000, oid)  # git is at it for some time
     moves = [RefChange(name, oid, new) for name in names]
     lock, written = repo.common_dir / "packed-refs.lock", repo.common_dir / "packed-refs.new"
     ended, thread = kill_child_git("pack-refs", written.exists)
-    with pytest.raises(GitCommandFailedError) as caught:
+    with held_up_in_pack_refs(repo, oid), pytest.raises(GitCommandFailedError) as caught:
         update_refs(repo, moves)
     ended.set()
     thread.join()
