@@ -56,10 +56,10 @@ def load_run(transaction: ReadTransaction, sequence: int) -> tuple[RunManifest, 
 
 
 def stored_bytes(transaction: ReadTransaction, loaded: Manifest) -> int:
-    """Return how many compressed bytes a manifest's own blobs take, whoever else shares them."""
+    """Return how many compressed bytes a manifest's own blobs take, whoever else shares them; damaged ones none."""
     if not isinstance(loaded, RunManifest):
         return 0
-    found = (blobs.find(transaction, entry.digest) for entry in loaded.files)
+    found = (blobs.find_sound(transaction, entry.digest) for entry in loaded.files)
     return sum(blob.stored_bytes for blob in found if blob is not None)
 
 

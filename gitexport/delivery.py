@@ -143,8 +143,12 @@ def _waiting(
             after = sequence
             try:
                 loaded, row = records.load(transaction, sequence)
+                is_exported = outbox.get_receipt(transaction, sequence) is not None
             except IntegrityError as error:
                 damaged[sequence] = error.message
+                continue
+            if not is_exported:
+                damaged[sequence] = "it is queued for the push without a receipt of its export"
                 continue
             if sequence >= held.get(loaded.branch, sequence + 1):
                 continue  # purged this very moment; the next push sets it aside
@@ -265,8 +269,8 @@ def _newest_exported(transaction: ReadTransaction, branch: str, held: int | None
     for sequence in catalog.branch_sequences(transaction, branch):
         if held is not None and sequence >= held:
             continue
-        if outbox.get_receipt(transaction, sequence) is not None:
-            with contextlib.suppress(IntegrityError):  # damaged: those below it can be pushed without it
+        with contextlib.suppress(IntegrityError):  # damaged: those below it can be pushed without it
+            if outbox.get_receipt(transaction, sequence) is not None:
                 return sequence, records.load(transaction, sequence)[1].commit_oid
     raise AssertionError(f"{branch} waits for a push and was never exported")
 

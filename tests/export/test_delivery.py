@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from cas import ConfigError
+from cas.catalog import sequence_key
+from cas.digest import digest_bytes
 from cas.health import measures
 from cas.lmdbenv import DATA_FILE, Table
 from gitexport import Exporter, delivery, export_status, verify_export
@@ -63,6 +65,48 @@ def test_damaged_manifest_keeps_no_other_run_from_the_remote(place, remote):
     assert refs_of(remote) == expected
     (parked,) = export_status(place.store)["parked"]
     assert (parked["stage"], parked["reason"]) == ("push", summary.failures[0]["reason"])
+
+
+def put(place, table, key, value):
+    with place.store.environment.write() as transaction:
+        assert transaction.get(table, key)
+        transaction.put(table, key, value)
+
+
+def test_blob_with_a_damaged_row_keeps_no_run_from_the_remote(place, remote):
+    """git has its content already; the row only says how much there is to push."""
+    place.commit("t1", "bad", files={"x": b"of this run alone"})
+    place.commit("t2", "good")
+    place.export()
+    put(place, Table.BLOBS, digest_bytes(b"of this run alone"), b"garbage")
+    assert place.export(push=True).pushed == 2
+    assert refs_of(remote) == place.refs()
+
+
+def test_damaged_receipt_parks_its_run_and_keeps_no_other_from_the_remote(place, remote):
+    older = place.commit("t1", "older")
+    place.commit("t1", "bad")
+    place.commit("t2", "other")
+    place.export()
+    put(place, Table.RECEIPTS, sequence_key(2), b"garbage")
+    summary = place.export(push=True)
+    assert (summary.state, summary.pushed, summary.parked) == ("parked", 2, 1)
+    (failure,) = summary.failures
+    assert (failure["label"], failure["reason"]) == ("manifest 2", "the receipt of manifest 2 is damaged")
+    assert refs_of(remote)[f"refs/heads/{older['branch']}"] == older["commit_sha"]
+    (parked,) = export_status(place.store)["parked"]
+    assert (parked["stage"], parked["reason"]) == ("push", failure["reason"])
+
+
+def test_run_queued_for_the_push_without_a_receipt_is_parked(place, remote):
+    place.commit("t1", "bad")
+    place.commit("t2", "other")
+    place.export()
+    with place.store.environment.write() as transaction:
+        transaction.delete(Table.RECEIPTS, sequence_key(1))
+    summary = place.export(push=True)
+    assert (summary.state, summary.pushed, summary.parked) == ("parked", 1, 1)
+    assert "without a receipt" in summary.failures[0]["reason"]
 
 
 def test_runs_are_pushed_with_branch_and_tags(place, remote, runs):
