@@ -85,8 +85,8 @@ def heal(
 
     Args:
         environment: The open store; writers go on meanwhile.
-        sources: Each gives the content of a blob in chunks, or None when it has none. Asked in this order; an error of
-            one means it has nothing, and what it gives is checked.
+        sources: Each gives the content of a blob in chunks, or None when it has none. Asked in this order; a typed
+            error of one or an OSError means it has nothing, and what it gives is checked.
         threads: How many read blobs at the same time.
         progress: Called with phase, items done, items in all.
 
@@ -96,6 +96,7 @@ def heal(
     report = Healing()
     bad = _look(environment, report, threads, progress)
     wanted = _wanted(environment, bad)
+    wanted += _unclaimed(environment, bad.difference(item.digest for item in wanted))
     _quarantine(environment, wanted, bad)
     for done, item in enumerate(wanted, start=1):
         report.damaged.append(item.digest.hex())
@@ -171,11 +172,27 @@ def _want_from(
             if is_missing or entry.digest in bad:
                 name = f"{loaded.correlation_id}@{loaded.revision}" if isinstance(loaded, RunManifest) else ""
                 known = found.get(entry.digest)
-                runs = (name,) if known is None else (*known.runs, name)[:_NAMED_RUNS]
+                runs = () if known is None else known.runs
+                if name not in runs:
+                    runs = (*runs, name)[:_NAMED_RUNS]
                 found[entry.digest] = Wanted(entry.digest, entry.oid, entry.size_bytes, runs)
         if count == _ROWS_PER_SNAPSHOT:
             break
     return last
+
+
+def _unclaimed(environment: Environment, bad: set[bytes]) -> list[Wanted]:
+    """Return what their own rows say of bad blobs that no manifest holds, and that the next commit may count on."""
+    found: list[Wanted] = []
+    for digest in sorted(bad):
+        with (
+            environment.read() as transaction,
+            contextlib.suppress(IntegrityError),
+        ):  # then nobody counts on it
+            blob = blobs.find(transaction, digest)
+            if blob is not None:
+                found.append(Wanted(digest, blob.oid, blob.size_bytes))
+    return found
 
 
 def _quarantine(environment: Environment, wanted: Sequence[Wanted], bad: set[bytes]) -> None:
@@ -237,7 +254,7 @@ def _iter_given(source: Callable[[Wanted], Iterable[bytes] | None], item: Wanted
         chunks = source(item)
         if chunks is not None:
             yield from chunks
-    except ArtifactStoreError as error:
+    except (ArtifactStoreError, OSError) as error:
         raise _SourceFailedError from error
     if chunks is None:
         raise _SourceFailedError

@@ -256,7 +256,8 @@ class StoreKeeper(StoreReader):
         Without any source the damaged ones are quarantined only, so that the next identical file takes their place.
 
         Args:
-            sources: Such as ``cas.heal.store_source(other.environment)`` and ``gitexport.git_source(repository)``.
+            sources: Such as ``cas.heal.store_source(other.environment)`` and
+                ``gitexport.healing.git_source(repository)``; a typed error of one or an OSError means it has nothing.
             threads: How many read at the same time.
             progress: Called with phase, items done, items in all.
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cas import blobs
-from cas.errors import ArtifactStoreError
+from cas.errors import IntegrityError
 from cas.lmdbenv import Table
 
 if TYPE_CHECKING:
@@ -43,7 +43,11 @@ def default_threads() -> int:
 
 
 def judge(environment: Environment, digest: bytes) -> Verdict | None:
-    """Read one blob against its row; None when it is not there any more."""
+    """Read one blob against its row; None when it is not there any more.
+
+    Raises:
+        StorageError: The store could not be read, for one because too many were reading it.
+    """
     try:
         with environment.read() as transaction:
             blob = blobs.find(transaction, digest)
@@ -53,7 +57,7 @@ def judge(environment: Environment, digest: bytes) -> Verdict | None:
         hasher = blobs.object_hasher(blob)
         for chunk in blobs.iter_content(environment, blob):
             hasher.update(chunk)
-    except ArtifactStoreError as error:
+    except IntegrityError as error:  # any other says nothing of the blob
         with environment.read() as transaction:
             return Verdict(digest, 0, error.message) if transaction.has(Table.BLOBS, digest) else None
     fault = None if hasher.digest() == blob.oid else "the stored oid is not the content's"
@@ -74,6 +78,9 @@ def judge_all(
         picks: Asked for each blob whether it is to be looked at.
         should_stop: Asked between blobs, by any thread; when true, no further ones are looked at.
         threads: How many look at the same time.
+
+    Raises:
+        StorageError: The store could not be read; what was not looked at has no verdict.
     """
     count = threads or default_threads()
     digests = (digest for digest in _iter_digests(environment) if picks())

@@ -5,7 +5,7 @@ import subprocess
 import msgspec
 import pytest
 
-from cas import IntegrityError, StorageError, blobs, heal
+from cas import IntegrityError, StorageError, blobs, catalog, heal
 from cas.digest import digest_bytes
 from cas.lmdbenv import Table
 from cas.staging import Stage
@@ -195,6 +195,70 @@ def test_commit_that_counts_on_a_blob_quarantined_meanwhile_stores_it_again(stor
     monkeypatch.setattr(type(store), "_prepare", prepare_then_quarantine)
     commit(store, "next", files={"same.csv": CONTENT})
     assert store.read_file("next", "same.csv") == CONTENT
+
+
+def test_blob_that_could_not_be_looked_at_for_a_moment_is_not_taken_for_a_damaged_one(
+    store, run, monkeypatch
+):
+    real, refusals = (
+        blobs.check_entry,
+        [StorageError("too many readers", kind="readers_full", retryable=True)],
+    )
+
+    def check(transaction, blob):
+        if blob.digest == DIGEST and refusals:
+            raise refusals.pop()
+        real(transaction, blob)
+
+    for look in (store.verify, store.heal):
+        refusals[:] = [StorageError("too many readers", kind="readers_full", retryable=True)]
+        monkeypatch.setattr(blobs, "check_entry", check)
+        with pytest.raises(StorageError) as caught:
+            look()
+        assert caught.value.kind == "readers_full"
+    assert store.verify().ok
+    assert store.heal().damaged == []
+
+
+def test_run_that_holds_a_lost_blob_twice_is_named_once(store):
+    commit(store, "twice", files={"a": CONTENT, "b": CONTENT})
+    commit(store, "once", files={"a": CONTENT})
+    spoil_stream(store)
+    (lost,) = store.heal().lost
+    assert lost["runs"] == ["twice@1", "once@1"]
+
+
+def test_damaged_blob_that_no_run_holds_is_not_what_the_next_put_counts_on(store, run):
+    orphan = b"of a run whose manifest is gone\n" * 100
+    sequence = commit(store, "gone", files={"o": orphan})["manifest_id"]
+    assert sequence
+    spoil_stream(store, digest_bytes(orphan))
+    with store.environment.write() as transaction:
+        key = catalog.sequence_key(catalog.find_revision(transaction, "gone", 1))
+        transaction.delete(Table.MANIFESTS, key)
+    done = store.heal()
+    assert done.damaged == [digest_bytes(orphan).hex()]
+    (lost,) = done.lost
+    assert (lost["digest"], lost["size_bytes"], lost["runs"]) == (digest_bytes(orphan).hex(), len(orphan), [])
+    commit(store, "again", files={"o": orphan})
+    assert store.read_file("again", "o") == orphan
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, TimeoutError])
+@pytest.mark.parametrize("when", ["asked", "read"])
+def test_heal_asks_the_next_source_when_the_system_refuses_one(store, run, error, when):
+    def refused(_):
+        if when == "asked":
+            raise error
+        yield CONTENT[:100]
+        raise error
+
+    def asked(item):
+        return refused(item) if when == "read" else next(refused(item))
+
+    spoil_stream(store)
+    assert store.heal([asked, content_source]).healed == [DIGEST.hex()]
+    assert store.read_file("run", "t.csv") == CONTENT
 
 
 def test_heal_of_a_sound_store_writes_nothing(store, run):
