@@ -161,14 +161,14 @@ def _batches(
                 report.complete = False
                 return
             for sequence in sequences:
-                receipt = outbox.get_receipt(transaction, sequence)
-                if receipt is None:
-                    report.not_exported += 1
-                    continue
-                if not picks():
-                    continue
-                report.run_count += 1
                 try:
+                    receipt = outbox.get_receipt(transaction, sequence)
+                    if receipt is None:
+                        report.not_exported += 1
+                        continue
+                    if not picks():
+                        continue
+                    report.run_count += 1
                     entry = load_entry(transaction, sequence)
                 except IntegrityError as error:
                     report.add(f"manifest {sequence}", "store", error.message)

@@ -7,6 +7,8 @@ import zlib
 
 import pytest
 
+from cas.catalog import sequence_key
+from cas.lmdbenv import Table
 from gitexport import verify, verify_export
 from tests.export.places import refs_of, run_git
 
@@ -153,9 +155,16 @@ def test_sample_and_time_box_say_that_the_report_is_not_complete(exported, monke
     assert (report.complete, report.run_count) == (False, 1)
 
 
-def test_manifest_that_the_store_has_damaged_is_named(exported):
-    from cas.lmdbenv import Table
+def test_receipt_that_the_store_has_damaged_is_named_and_the_rest_compared(exported):
+    with exported.store.environment.write() as transaction:
+        transaction.put(Table.RECEIPTS, sequence_key(2), b"garbage")
+    report = verify_export(exported.store)
+    assert [(fault.label, fault.subject) for fault in report.faults] == [("manifest 2", "store")]
+    assert "receipt" in report.faults[0].detail
+    assert (report.run_count, report.not_exported) == (3, 0)
 
+
+def test_manifest_that_the_store_has_damaged_is_named(exported):
     with exported.store.environment.write() as transaction:
         key, value = next(iter(transaction.scan(Table.MANIFESTS)))
         transaction.put(Table.MANIFESTS, key, value[:-3] + b"xyz")
