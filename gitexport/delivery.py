@@ -288,18 +288,23 @@ def _queue_lost(
     except GitCommandFailedError as error:
         summary.warn(f"the remote could not be compared: {error.message}")
         return
+    prompts = PromptTags(store, repository)
     after = 0
     at = archive.position(shown.get(archive.ref))
     while True:
+        lacking: dict[int, dict[str, str]] = {}
         with store.environment.read() as transaction:
             batch = list(itertools.islice(outbox.iter_receipts(transaction, after=after), _ROUND_RUNS))
-            lost: list[int] = []
             for sequence in batch:
                 with contextlib.suppress(
                     IntegrityError
                 ):  # damaged: `cas verify` names it, and it cannot be pushed
-                    if _is_lost(transaction, sequence, shown, archive, at):
-                        lost.append(sequence)
+                    lacking[sequence] = _lacking(transaction, sequence, shown, archive, at)
+        tags = [tag for refs in lacking.values() for tag in refs.items() if is_prompt_tag(tag[0])]
+        others = (
+            prompts.others(tags, read_refs(repository, (name for name, _ in tags))) if tags else set[str]()
+        )
+        lost = [sequence for sequence, refs in lacking.items() if refs.keys() - others]
         if lost:
             with store.environment.write() as transaction:
                 for sequence in lost:
@@ -310,24 +315,24 @@ def _queue_lost(
         after = batch[-1]
 
 
-def _is_lost(
+def _lacking(
     transaction: ReadTransaction, sequence: int, shown: Mapping[str, str], archive: Archive, at: int | None
-) -> bool:
+) -> dict[str, str]:
+    """Return the refs of a pushed run, by name, that the remote does not show and has not in its archive either."""
     receipt = outbox.get_receipt(transaction, sequence)
     if receipt is None or not receipt.pushed_at_us or outbox.find_entry(transaction, sequence) is not None:
-        return False  # what waits in the outbox is pushed in any case
+        return {}  # what waits in the outbox is pushed in any case
     loaded, row = records.load(transaction, sequence)
-    tip = shown.get(f"refs/heads/{loaded.branch}")
+    tags = {f"refs/tags/{name}": oid.hex() for name, oid in row.tags}
+    lacking = {name: oid for name, oid in tags.items() if shown.get(name) != oid}
+    branch = f"refs/heads/{loaded.branch}"
+    tip = shown.get(branch)
     known = None if tip is None else records.find_commit(transaction, bytes.fromhex(tip))
     # A tip that the store does not know was put there by somebody else, on top of ours as far as can be told.
-    if (
-        tip is not None
-        and (known is None or known >= sequence)
-        and all(shown.get(f"refs/tags/{name}") == oid.hex() for name, oid in row.tags)
-    ):
-        return False
-    head = None if at is None else archive.head_of(loaded.branch, at)
-    return head is None or sequence > head[0]
+    if tip is None or (known is not None and known < sequence):
+        lacking[branch] = row.commit_oid.hex()
+    head = archive.head_of(loaded.branch, at) if lacking and at is not None else None
+    return lacking if head is None or sequence > head[0] else {}
 
 
 def _with_way_out(reason: str) -> str:

@@ -68,6 +68,11 @@ def test_tag_goes_to_the_remote_by_the_store_that_made_it(place, remote, other, 
     assert_sound(remote)
     for each in (place, other):
         assert verify_export(each.store, place.path, remote="origin").faults == []
+        again = each.export(rebuild=True, push=True)
+        assert (again.state, again.exported, again.pushed) == ("done", 0, 0)  # nothing was lost
+    run_git(remote, "update-ref", "-d", "refs/tags/corr_b")
+    assert other.export(rebuild=True, push=True).pushed == 1
+    assert refs_of(remote) == place.refs()
 
 
 def test_each_store_rolls_up_its_own_tag_only(place, other, first):

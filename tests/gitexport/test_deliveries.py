@@ -173,10 +173,13 @@ def test_outcomes_are_written_by_themselves_when_there_are_many(store, monkeypat
 
 
 class Shown:
-    """A repository as far as a remote is asked through it."""
+    """A repository whose remote shows some refs."""
 
     def __init__(self, refs, repo):
         self.refs, self.repo, self.asked = refs, repo, []
+
+    def __getattr__(self, name):
+        return getattr(self.repo, name)
 
     def push_url(self, remote):
         return f"url of {remote}"
@@ -228,8 +231,8 @@ def test_tip_that_the_store_does_not_know_is_taken_for_one_on_top(store, repo):
 
 def test_run_that_was_never_pushed_or_waits_is_not_lost(store, repo):
     with store.environment.read() as transaction:
-        assert not delivery._is_lost(transaction, 1, {}, Archive(store, repo), None)
-        assert not delivery._is_lost(transaction, 4, {}, Archive(store, repo), None)
+        assert not delivery._lacking(transaction, 1, {}, Archive(store, repo), None)
+        assert not delivery._lacking(transaction, 4, {}, Archive(store, repo), None)
 
 
 class Rolled:
@@ -254,7 +257,7 @@ def test_what_the_remotes_archive_holds_is_not_lost(store, repo):
 
     def found(archive, at):
         with store.environment.read() as transaction:
-            return [number for number in (1, 2, 3) if delivery._is_lost(transaction, number, {}, archive, at)]
+            return [number for number in (1, 2, 3) if delivery._lacking(transaction, number, {}, archive, at)]
 
     assert found(Rolled(t1=1), 5) == [2, 3]
     assert found(Rolled(t1=3, t2=2), 5) == []
