@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 app = new_verb("verify")
 _NAMED_RUNS: Final = 5
+_MENDED: Final = frozenset(
+    {"blobs_match", "manifests_complete", "names_resolve", "catalog_matches", "segments_referenced"}
+)
 
 Full = Annotated[
     bool,
@@ -244,9 +247,18 @@ def _show(output: Output, report: Report, *, suspect: bool) -> None:
 def _next_step(faults: Sequence[Fault]) -> str:
     if all(fault.check == "segments_referenced" for fault in faults):
         return "`cas gc`; nothing is lost"
-    return (
-        "`cas verify --heal` mends from git and, with --from, from a backup; "
-        "what it cannot mend, committing the same files again does"
+    if all(_can_be_mended(fault) for fault in faults):
+        return (
+            "`cas verify --heal` mends from git and, with --from, from a backup; "
+            "what it cannot mend, committing the same files again does"
+        )
+    return "`cas verify --heal` mends files and the catalog; nothing mends the rest of the damage: restore a backup"
+
+
+def _can_be_mended(fault: Fault) -> bool:
+    """Tell whether healing may mend a fault: files come from elsewhere, the catalog from the manifests."""
+    return fault.check in _MENDED or (
+        fault.check == "rows_intact" and fault.subject.startswith(("blobs ", "catalog "))
     )
 
 

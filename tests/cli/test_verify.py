@@ -4,6 +4,7 @@ import pytest
 
 from cas import ArtifactStore, ArtifactStoreConfig, blobs
 from cas.lmdbenv import DATA_FILE, SUSPECT_FILE, Table
+from tests.gc.keeping import flip_byte
 
 
 def damage(place, needle):
@@ -67,6 +68,24 @@ def test_verify_of_a_store_with_a_stray_segment_alone_says_what_removes_it(store
     assert "heal" not in ended.err
     store.ok("gc")
     store.ok("verify")
+
+
+@pytest.mark.parametrize(
+    ("table", "is_mended"),
+    [(Table.MANIFESTS, False), (Table.OUTBOX, False), (Table.CATALOG, True), (Table.BLOBS, True)],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_verify_says_what_heals_and_what_only_a_backup_brings_back(store, commit, place, table, is_mended):
+    commit()
+    config = ArtifactStoreConfig(repo_path=place, scan_for_secrets=False)
+    with ArtifactStore(config) as opened:
+        with opened.environment.read() as transaction:
+            key = bytes(next(transaction.scan_keys(table)))
+        flip_byte(opened, table, key, 3)
+    ended = store("verify")
+    assert ended.code == 7
+    assert ("restore" in ended.err) == (not is_mended)
+    assert "cas verify --heal" in ended.err
 
 
 @pytest.mark.parametrize("words", [(), ("--full",)])
