@@ -84,7 +84,8 @@ class GroupCommit:
         self._waiting: list[_Ticket] = []
         self._group: list[_Ticket] = []  # the leader's, from taking them to handing over
         self._leader: _Ticket | None = None
-        self._preparing_count = 0
+        # Threads and no count: what an interrupt keeps a thread from taking back, its next commit takes back.
+        self._preparing: set[int] = set()
         self.transaction_count = 0
         self.relayed_count = 0  # groups that another process committed for this one
 
@@ -95,10 +96,15 @@ class GroupCommit:
             raise StateError("the store is closed", hint="Open a new ArtifactStore.")
         return environment
 
-    def preparing(self, step: int) -> None:
-        """Note that a thread began (+1) or stopped (-1) to prepare work, which a gathering leader waits for."""
+    def begin_preparing(self) -> None:
+        """Note that this thread prepares work, which a gathering leader waits for."""
         with self._changed:
-            self._preparing_count += step
+            self._preparing.add(threading.get_ident())
+
+    def end_preparing(self) -> None:
+        """Note that this thread prepares nothing any more."""
+        with self._changed:
+            self._preparing.discard(threading.get_ident())
             self._news.notify_all()
 
     def run(
@@ -224,7 +230,7 @@ class GroupCommit:
     def _gather(self) -> None:
         if self._gather_s > 0:
             with self._changed:
-                self._news.wait_for(lambda: self._preparing_count == 0, timeout=self._gather_s)
+                self._news.wait_for(lambda: not self._preparing, timeout=self._gather_s)
 
     def _take(self, own: _Ticket) -> list[_Ticket]:
         """Return the leader's group; taken from the queue on the first call, with its own ticket at the head."""

@@ -309,11 +309,11 @@ class ArtifactStore(BranchReverter):
         # Both asked for now: another thread may close the store before the end.
         queue, meter = self.commit_queue, self._meter
         while True:
-            queue.preparing(+1)
             try:
+                queue.begin_preparing()
                 prepared = prepare_all()
             finally:
-                queue.preparing(-1)
+                queue.end_preparing()
             try:
                 sequences = self._apply_prepared(queue, prepared)
             except commit.BlobCollectedError:

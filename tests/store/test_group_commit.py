@@ -380,6 +380,28 @@ def test_leader_interrupted_before_the_next_one_is_told_strands_nobody(store, mo
     assert strikes == [True]
 
 
+@pytest.mark.parametrize("step", ["begin_preparing", "end_preparing"])
+def test_commit_interrupted_around_its_preparation_slows_no_later_one(tmp_path, monkeypatch, step):
+    """A leader of durability `group` waits for who prepares, and would wait each time for one who never ends."""
+    with open_store(tmp_path, durability="group") as store:
+        queue = store.commit_queue
+        real, strikes = getattr(queue, step), []
+
+        def struck():
+            if step == "begin_preparing":
+                real()
+            if not strikes:
+                strikes.append(1)
+                raise Interrupt
+            real()
+
+        monkeypatch.setattr(queue, step, struck)
+        with pytest.raises(Interrupt):
+            commit(store, "first")
+        commit(store, "second")
+        assert queue._preparing == set()
+
+
 def test_leader_interrupted_where_no_thread_can_be_made_leaves_by_itself(store, monkeypatch):
     queue = GroupCommit(store.environment)
 

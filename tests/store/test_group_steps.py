@@ -274,14 +274,19 @@ def test_leader_posts_its_work_where_another_process_has_the_turn(store):
 
 
 def test_leader_waits_for_who_is_still_preparing(store):
-    queue, done = GroupCommit(store.environment, gather_s=WAIT_S), threading.Event()
-    queue.preparing(+1)
-    queue.preparing(+1)
+    queue, done, ready = GroupCommit(store.environment, gather_s=WAIT_S), threading.Event(), threading.Event()
+    queue.begin_preparing()
+    other = threading.Thread(
+        target=lambda: (queue.begin_preparing(), ready.wait(WAIT_S), queue.end_preparing()), daemon=True
+    )
+    other.start()
+    while len(queue._preparing) < 2:
+        assert other.is_alive()
     leader = threading.Thread(target=lambda: (queue.run(put(b"a")), done.set()), daemon=True)
     leader.start()
-    queue.preparing(-1)
+    queue.end_preparing()
     assert not done.wait(0.05)
-    queue.preparing(-1)
+    ready.set()
     assert done.wait(WAIT_S)
     assert queue.run(put(b"b")) is None, "nobody prepares any more"
 
@@ -289,7 +294,7 @@ def test_leader_waits_for_who_is_still_preparing(store):
 @pytest.mark.parametrize("gather_s", [0.0, 0.01])
 def test_leader_waits_no_longer_than_it_was_told(store, gather_s):
     queue = GroupCommit(store.environment, gather_s=gather_s)
-    queue.preparing(+1)
+    queue.begin_preparing()
     done = threading.Event()
     threading.Thread(target=lambda: (queue.run(put(b"a")), done.set()), daemon=True).start()
     assert done.wait(WAIT_S)
