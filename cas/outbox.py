@@ -7,7 +7,6 @@ manifest's own transaction, the receipt in the one that removes the entry. Owner
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import math
 import time
@@ -131,16 +130,18 @@ def enqueue(transaction: WriteTransaction, sequence: int, attempt: Attempt = _NE
 def iter_entries(
     transaction: ReadTransaction, stage: Stage, *, after: int | None = None
 ) -> Iterator[tuple[int, Attempt]]:
-    """Yield the entries of a stage, oldest first.
+    """Yield the entries of a stage, oldest first; one whose row is damaged as its key tells, see `_read`.
 
     Args:
         transaction: The snapshot.
         stage: Which entries.
         after: Only sequences greater than this one.
     """
-    start = None if after is None else stage.value + sequence_key(after + 1)
-    for key, value in transaction.scan(Table.OUTBOX, stage.value, start=start):
-        yield sequence_of(key), _attempt(value)
+    start = b"" if after is None else stage.value + sequence_key(after + 1)
+    for key in transaction.scan_keys(Table.OUTBOX, stage.value, start=start):
+        attempt = _read(transaction, stage, key)
+        if attempt is not None:
+            yield sequence_of(key), attempt
 
 
 def count_entries(transaction: ReadTransaction, stage: Stage) -> int:
@@ -151,9 +152,9 @@ def count_entries(transaction: ReadTransaction, stage: Stage) -> int:
 def find_entry(transaction: ReadTransaction, sequence: int) -> tuple[Stage, Attempt] | None:
     """Return where a manifest waits, or None when nothing is left to do for it."""
     for stage in _LIKELY_FIRST:
-        value = transaction.get(Table.OUTBOX, stage.value + sequence_key(sequence))
-        if value is not None:
-            return stage, _attempt(value)
+        attempt = _read(transaction, stage, stage.value + sequence_key(sequence))
+        if attempt is not None:
+            return stage, attempt
     return None
 
 
@@ -219,7 +220,10 @@ class States:
         for stage in self._parked_stages:
             if self._transaction.has(Table.OUTBOX, stage.value + key):
                 return "parked"
-        receipt = get_receipt(self._transaction, sequence)
+        try:
+            receipt = get_receipt(self._transaction, sequence)
+        except IntegrityError:  # `cas verify` names it; that there is one says that git has the run
+            return "exported"
         if receipt is None:
             return "queued"
         return "pushed" if receipt.pushed_at_us else "exported"
@@ -362,13 +366,12 @@ def drop_deposits(transaction: WriteTransaction, segments: Collection[int]) -> i
     dropped = 0
     for stage in (Stage.WRITE, Stage.PARKED_WRITE):
         for key in list(transaction.scan_keys(Table.OUTBOX, stage.value)):
-            # A damaged entry keeps no blob from being marked.
-            with contextlib.suppress(IntegrityError):
-                attempt = _attempt(transaction.get(Table.OUTBOX, key) or b"")
-                if attempt.deposit is not None and attempt.deposit.segment in segments:
-                    without = msgspec.structs.replace(attempt, deposit=None)
-                    transaction.put(Table.OUTBOX, key, _ENCODER.encode(without))
-                    dropped += 1
+            attempt = _read(transaction, stage, key)
+            if attempt is None or attempt.deposit is None or attempt.deposit.segment not in segments:
+                continue
+            without = msgspec.structs.replace(attempt, deposit=None)
+            transaction.put(Table.OUTBOX, key, _ENCODER.encode(without))
+            dropped += 1
     return dropped
 
 
@@ -430,8 +433,14 @@ def _remove(transaction: WriteTransaction, sequence: int) -> None:
         transaction.delete(Table.OUTBOX, stage.value + sequence_key(sequence))
 
 
-def _attempt(value: bytes) -> Attempt:
+def _read(transaction: ReadTransaction, stage: Stage, key: bytes) -> Attempt | None:
+    """Return an entry, or None when there is none.
+
+    Of one whose row is damaged the key still tells the manifest and the stage, so it goes on as if nothing was noted;
+    but one that was set aside stays so for good, as it may have been purged.
+    """
     try:
-        return _ATTEMPT_DECODER.decode(value)
-    except msgspec.MsgspecError as error:
-        raise IntegrityError("an outbox entry is damaged") from error
+        value = transaction.get(Table.OUTBOX, key)
+        return None if value is None else _ATTEMPT_DECODER.decode(value)
+    except (IntegrityError, msgspec.MsgspecError):  # `cas verify` names it
+        return Attempt(reason="its row in the outbox is damaged", held=stage in _PARKED_STAGES)

@@ -10,13 +10,22 @@ from __future__ import annotations
 import heapq
 import time
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
-from cas import catalog, outbox, records
-from cas.errors import ArtifactStoreError, ConfigError, ConflictError, IntegrityError, NotFoundError
+from cas import ArtifactStore, catalog, outbox, records
+from cas.arguments import check_callable, check_instance, check_list, check_progress, check_whole
+from cas.errors import (
+    ArtifactStoreError,
+    ConfigError,
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+)
 from cas.outbox import Attempt, Stage
 from gitexport import lease
 from gitexport.batch import BatchWriter
+from gitexport.blobcopy import CheckLevel
 from gitexport.delivery import deliver
 from gitexport.entries import load_entry
 from gitexport.hooks import ExportHooks
@@ -33,9 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from cas import ArtifactStore
     from cas.lmdbenv import ReadTransaction
-    from gitexport.blobcopy import CheckLevel
     from gitexport.entries import Entry
 
 # A batch holds its trees, metadata files, commits and tags in memory (about 5 KB a run) and its refs move together; a
@@ -59,6 +66,9 @@ class Exporter:
             files and imports, or moved by the garbage collector) are inflated and compared with their digests.
             ``full``: all are inflated and compared. ``crc``: where ``deposit`` would inflate a blob, its stream is
             compared with its CRC-32 alone.
+
+    Raises:
+        InvalidInputError: ``store`` is no store, or there is no such ``check``.
     """
 
     def __init__(
@@ -69,6 +79,11 @@ class Exporter:
         remote: str | None = None,
         check: CheckLevel = "deposit",
     ) -> None:
+        check_instance(store, ArtifactStore, "store")
+        if check not in get_args(CheckLevel):
+            raise InvalidInputError(
+                f"check must be one of {', '.join(get_args(CheckLevel))}", subject="check"
+            )
         self._store = store
         self._environment = store.environment
         self._path = repository or store.config.repo_path
@@ -105,6 +120,7 @@ class Exporter:
             pause: Waits so many seconds between tries of a push; may return early.
 
         Raises:
+            InvalidInputError: An argument is of another kind, or ``limit`` negative; ``subject`` names it.
             LeaseHeldError: Another exporter works on this store.
             NotFoundError: ``only`` names an unknown correlation ID.
             ConfigError: The remote has several push URLs, or a transport that is not allowed.
@@ -113,6 +129,8 @@ class Exporter:
             ExportError: Another program was in the way again and again.
             StorageError: A disk refused.
         """
+        _check_wishes(limit, only)
+        _check_calls(progress, should_stop, pause)
         started_s = time.monotonic()
         export: _Export | None = None
         try:
@@ -159,9 +177,8 @@ class Exporter:
                 for revision in range(1, latest[0] + 1):
                     sequence = catalog.find_revision(transaction, correlation_id, revision)
                     if sequence is not None:
-                        branch = records.load(transaction, sequence)[0].branch
-                        below = catalog.branch_sequences(transaction, branch)
-                        selected.update(number for number in below if number <= sequence)
+                        selected.add(sequence)
+                        selected.update(_below(transaction, sequence))
         return selected
 
     @property
@@ -178,6 +195,30 @@ class Exporter:
     def check(self) -> CheckLevel:
         """How closely blobs are checked."""
         return self._check
+
+
+def _check_wishes(limit: int | None, only: Sequence[str] | None) -> None:
+    if limit is not None:
+        check_whole(limit, "limit")
+        if limit < 0:
+            raise InvalidInputError("limit must not be negative", subject="limit")
+    if only is not None:
+        check_list(only, "only", "correlation IDs")
+
+
+def _check_calls(progress: object, should_stop: object, pause: object) -> None:
+    check_progress(progress)
+    check_callable(should_stop, "should_stop")
+    check_callable(pause, "pause")
+
+
+def _below(transaction: ReadTransaction, sequence: int) -> list[int]:
+    """Return what a manifest stands on, and itself; nothing where it is damaged, so that it is set aside by itself."""
+    try:
+        branch = records.load(transaction, sequence)[0].branch
+    except IntegrityError:
+        return []
+    return [number for number in catalog.branch_sequences(transaction, branch) if number <= sequence]
 
 
 class _Export:

@@ -50,7 +50,8 @@ class Objects:
         made: Trees, commits, tags and metadata files, as bytes.
         blobs: Blobs as the store holds them.
         deposited: Of blobs that lie where their commit put them: the digest of their segment.
-        collected: Digests of blobs that the store has no more, as their run was forgotten; git must have them.
+        collected: Digests of blobs that the store has no more, as their run was forgotten, or only damaged; git must
+            have them.
     """
 
     made: dict[str, GitObject] = dataclasses.field(default_factory=dict[str, "GitObject"])
@@ -203,7 +204,7 @@ def collect(environment: Environment, entries: Iterable[Entry]) -> Objects:
                     wanted.deposited[oid] = entry.deposit.segment_digest
                     continue
                 looked_up_count += 1
-                blob = blobs.find(transaction, file.digest)
+                blob = blobs.find_sound(transaction, file.digest)
                 if blob is None:
                     wanted.collected[oid] = file.digest
                     continue
@@ -234,7 +235,8 @@ def _require_collected(repository: GitRepository, wanted: Objects) -> None:
         raise IntegrityError(
             f"blob {oid[:12]} is in neither the store nor git",
             subject=wanted.collected[oid].hex(),
-            hint="Its run was forgotten and collected, or the store is damaged: `cas verify --full` tells.",
+            hint="Its run was forgotten and collected, or the store is damaged: `cas verify --full` tells, and "
+            "`cas verify --heal` mends what it can.",
         )
 
 

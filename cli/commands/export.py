@@ -415,9 +415,8 @@ def archive(
     commit or rollback brings its branch back, on top of where it stood. --older-than and --keep-newest both have to
     allow it; one of them is needed, and `--keep-newest 0` takes every branch.
 
-    A branch stays when a commit of it is not exported yet, not pushed yet where there is a remote, or parked; when it
-    is checked out; when a file of it was purged; and when somebody moved it or one of its tags. Those are listed with
-    the reason.
+    A branch stays, and is listed with the reason, when a commit of it is not exported yet, not pushed yet where there
+    is a remote, or parked; when it is checked out; when a file of it was purged; when somebody moved it or its tags.
 
     The archive is pushed. The remote keeps its refs unless --delete-remote is given: then those that the remote's
     archive holds are deleted there, of earlier calls too, each only where it still is as it was pushed. A clone fetches

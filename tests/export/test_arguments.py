@@ -7,7 +7,7 @@ import math
 import pytest
 
 from cas import ArtifactStoreError, ConfigError, InvalidFileError, InvalidInputError
-from gitexport import archive_branches, export_status, import_repository, verify_export
+from gitexport import Exporter, archive_branches, export_status, import_repository, verify_export
 from gitexport.remoteurl import is_address
 from gitexport.repository import GitRepository
 
@@ -21,7 +21,9 @@ def refuse(call, *arguments, kind=InvalidInputError, **named):
     return caught.value
 
 
-@pytest.mark.parametrize("call", [archive_branches, export_status, import_repository, verify_export])
+@pytest.mark.parametrize(
+    "call", [Exporter, archive_branches, export_status, import_repository, verify_export]
+)
 @pytest.mark.parametrize("store", [None, 5, "store"], ids=repr)
 def test_store_of_another_kind_is_refused_given_by_place_or_name(call, store):
     assert refuse(call, store).message == f"store must be an ArtifactStore, not {type(store).__name__}"
@@ -107,3 +109,30 @@ def test_remote_that_is_no_text_is_refused_by_every_call(place, remote):
     for call in (verify_export, archive_branches):
         assert refuse(call, place.store, remote=remote, kind=ConfigError).subject == "remote"
     assert refuse(is_address, remote, kind=ConfigError).subject == "remote"
+
+
+@pytest.mark.parametrize(
+    ("named", "subject"),
+    [
+        ({"limit": "x"}, "limit"),
+        ({"limit": True}, "limit"),
+        ({"limit": -1}, "limit"),
+        ({"only": "c1"}, "only"),
+        ({"only": 5}, "only"),
+        ({"progress": 5}, "progress"),
+        ({"should_stop": None}, "should_stop"),
+        ({"pause": None}, "pause"),
+    ],
+    ids=str,
+)
+def test_export_by_arguments_of_another_kind_is_refused(place, named, subject):
+    place.commit("one")
+    exporter = Exporter(place.store)
+    assert refuse(exporter.run, **named).subject == subject
+    assert export_status(place.store)["queued"] == 1
+    assert place.refs() == {}
+
+
+def test_exporter_knows_its_levels_of_checking(place):
+    error = refuse(Exporter, place.store, check="all")
+    assert (error.subject, error.message) == ("check", "check must be one of full, deposit, crc")

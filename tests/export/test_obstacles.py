@@ -6,9 +6,13 @@ import shutil
 
 import pytest
 
+from cas import catalog, outbox
+from cas.digest import digest_bytes
 from cas.lmdbenv import Table
+from cas.outbox import Stage
 from gitexport import export_status, verify_export
 from tests.export.places import assert_sound, refs_of, run_git
+from tests.gc.keeping import flip_byte
 
 BRANCH = "refs/heads/ai/generated/wf/t1"
 
@@ -242,3 +246,69 @@ def test_rebuild_writes_objects_that_refs_have_lost(place):
     assert place.refs() == refs
     place.assert_exported()
     assert verify_export(place.store).ok
+
+
+def test_damaged_run_that_is_named_is_parked_and_the_others_that_are_named_go_on(place):
+    below = place.commit("t1", "below")
+    place.commit("t1", "bad")
+    good = place.commit("t2", "good")
+    place.commit("t3", "unnamed")
+    with place.store.environment.write() as transaction:
+        sequence = catalog.find_revision(transaction, "bad", 1)
+        key = catalog.sequence_key(sequence)
+        transaction.put(Table.MANIFESTS, key, transaction.get(Table.MANIFESTS, key)[:-3] + b"xyz")
+    summary = place.export(only=["bad", "good"])
+    assert (summary.exported, summary.parked, summary.state) == (1, 1, "parked")
+    assert [failure["label"] for failure in summary.failures] == [f"manifest {sequence}"]
+    assert place.state(good)["export_state"] == "exported"
+    # What the bad one stands on cannot be told any more, so it waits for the next export of everything.
+    assert place.state(below)["export_state"] == "queued"
+    assert place.export().exported == 2
+
+
+@pytest.mark.parametrize("deposits", [True, False])
+@pytest.mark.parametrize("healed", [False, True], ids=["damaged", "quarantined"])
+def test_damaged_row_of_a_blob_matters_only_where_no_deposit_tells(place, healed, deposits):
+    content = b"of this run alone" * 30
+    bad = place.commit("t1", "bad", files={"x": content})
+    good = place.commit("t2", "good")
+    if not deposits:
+        with place.store.environment.write() as transaction:
+            for sequence in (1, 2):
+                outbox.enqueue(transaction, sequence)
+    flip_byte(place.store, Table.BLOBS, digest_bytes(content), 3)
+    if healed:
+        place.store.heal()
+    place.export()
+    assert place.state(good)["export_state"] == "exported"
+    assert place.state(bad)["export_state"] == ("exported" if deposits else "parked")
+    assert_sound(place.path)
+
+
+def test_damaged_row_of_the_outbox_holds_back_nothing_that_waits(place):
+    runs = [place.commit("t1", "a"), place.commit("t2", "b"), place.commit("t3", "c")]
+    place.export(limit=1)
+    for stage, sequence in ((Stage.PUSH, 1), (Stage.WRITE, 2)):
+        flip_byte(place.store, Table.OUTBOX, stage.value + catalog.sequence_key(sequence), 2)
+    assert not place.store.verify().ok
+    assert place.state(runs[1])["export_state"] == "queued"
+    assert place.export().exported == 2
+    place.assert_exported()
+
+
+def test_damaged_row_of_what_was_set_aside_stays_aside(place):
+    run = place.commit("t1", "a")
+    with place.store.environment.write() as transaction:
+        outbox.record_failure(transaction, 1, reason="no", now_us=1, park=True)
+    flip_byte(place.store, Table.OUTBOX, Stage.PARKED_WRITE.value + catalog.sequence_key(1), 2)
+    assert place.state(run)["reason"] == "its row in the outbox is damaged"
+    assert place.export(retry_parked=True).parked == 1, "it may have been purged"
+    assert place.refs() == {}
+
+
+def test_damaged_receipt_does_not_end_a_list(place):
+    for name in ("a", "b"):
+        place.commit("t1", name)
+    place.export()
+    flip_byte(place.store, Table.RECEIPTS, catalog.sequence_key(1), 2)
+    assert [run["export_state"] for run in place.store.list_artifacts()] == ["exported", "exported"]

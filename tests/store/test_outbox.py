@@ -389,12 +389,21 @@ def test_damaged_mark_is_refused_and_names_the_manifest(transaction, prefix, fin
         list(walk(transaction))
 
 
-@pytest.mark.parametrize("table", [Table.OUTBOX, Table.RECEIPTS])
-def test_damaged_row_is_refused(transaction, table):
-    key = Stage.WRITE.value + sequence_key(1) if table is Table.OUTBOX else sequence_key(1)
-    transaction.put(table, key, b"\xc1")
+def test_damaged_receipt_is_refused(transaction):
+    transaction.put(Table.RECEIPTS, sequence_key(1), b"\xc1")
     with pytest.raises(IntegrityError, match="is damaged"):
         outbox.status(transaction, 1)
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_damaged_entry_is_what_its_key_tells_and_what_was_set_aside_stays_so(transaction, stage):
+    transaction.put(Table.OUTBOX, stage.value + sequence_key(1), b"\xc1")
+    held = stage in {Stage.PARKED_WRITE, Stage.PARKED_PUSH}
+    told = Attempt(reason="its row in the outbox is damaged", held=held)
+    assert outbox.find_entry(transaction, 1) == (stage, told)
+    assert list(outbox.iter_entries(transaction, stage)) == [(1, told)]
+    assert list(outbox.iter_held(transaction)) == ([(1, told)] if held else [])
+    assert outbox.status(transaction, 1).reason == told.reason
 
 
 class Answers:
