@@ -22,6 +22,7 @@ from cas.arguments import (
 from cas.destination import folder_path
 from cas.errors import InvalidInputError, SecretDetectedError
 from cas.gc import DEFAULT_DEAD_SHARE
+from cas.lmdbenv import mending
 from cas.meter import Meter, meter_of
 from cas.reader import StoreReader
 from cas.retention import RetentionPolicy
@@ -254,6 +255,7 @@ class StoreKeeper(StoreReader):
         """Look at every blob, quarantine damaged ones, and bring back what the sources have; then mend the catalog.
 
         Without any source the damaged ones are quarantined only, so that the next identical file takes their place.
+        Works also in a store that an earlier failed write has marked suspect; a complete `verify` lifts the mark then.
 
         Args:
             sources: Such as ``cas.heal.store_source(other.environment)`` and
@@ -274,8 +276,12 @@ class StoreKeeper(StoreReader):
             check_callable(source, "sources")
         check_threads(threads)
         check_progress(progress)
-        done = heal.heal(self.environment, sources, threads=threads, progress=progress)
-        mended = repair.repair_catalog(self.environment)
+        environment = self.environment
+        if environment.suspect_mark() is not None:
+            environment.drop_cached()  # the damage of a failed write is on the disk, and not in memory
+        with mending(environment.directory):
+            done = heal.heal(environment, sources, threads=threads, progress=progress)
+            mended = repair.repair_catalog(environment)
         done.repaired = mended.written + mended.removed
         return done
 

@@ -19,6 +19,7 @@ from cas.lmdbenv.creation import (
 from cas.lmdbenv.environment import Environment
 from cas.lmdbenv.faults import SUSPECT_FILE, mapped_errors, storage_error, suspect_mark, sync_directory
 from cas.lmdbenv.locks import hold_alone, owned
+from cas.lmdbenv.mending import mending
 from cas.lmdbenv.registry import close_environment, open_environment
 from cas.lmdbenv.transaction import ReadTransaction, Table, WriteTransaction
 
@@ -37,6 +38,7 @@ __all__ = [
     "hold_alone",
     "is_store",
     "mapped_errors",
+    "mending",
     "open_environment",
     "owned",
     "refuse_network_file_system",

@@ -17,6 +17,7 @@ from cas.lmdbenv.creation import DATA_FILE, ZERO_STEP_BYTES
 from cas.lmdbenv.faults import SUSPECT_FILE, check_length, mapped_errors, suspect_mark, sync_directory
 from cas.lmdbenv.locks import hold_to_write, share_directory
 from cas.lmdbenv.mapping import drop_cached, release_mapping
+from cas.lmdbenv.mending import is_mended
 from cas.lmdbenv.opening import open_database, open_tables
 from cas.lmdbenv.place import Place
 from cas.lmdbenv.snapshot import Snapshot
@@ -377,9 +378,9 @@ class Environment:
         """Raise when an earlier write may have lost bytes.
 
         Raises:
-            StoreSuspectError: The mark is on the disk.
+            StoreSuspectError: The mark is on the disk, and this thread does not mend the store.
         """
-        if os.access(self._suspect_path, os.F_OK):
+        if os.access(self._suspect_path, os.F_OK) and not is_mended(self.directory):
             raise StoreSuspectError(
                 "an earlier write to this store failed, so its file may not hold what was acknowledged",
                 hint="Run `cas verify --full`; it reads everything back and lifts the mark when all is well.",

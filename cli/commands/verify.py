@@ -215,7 +215,7 @@ def _show_healing(output: Output, healing: Healing) -> None:
         f"and {count_text(healing.repaired, 'row')} of the catalog"
     )
     for item in healing.lost:
-        runs = ", ".join(map(str, list_of(item["runs"])))
+        runs = ", ".join(map(str, list_of(item["runs"]))) or "no run"
         output.line(Cell("lost: ", "bad"), f"{str(item['digest'])[:12]} of {runs}")
 
 

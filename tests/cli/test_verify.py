@@ -193,3 +193,16 @@ def test_verify_rollback_over_damage_ends_as_damage(damaged):
 )
 def test_verify_rollback_with_other_options_is_a_usage_error(store, words):
     assert store("verify", *words).code == 2
+
+
+def test_verify_heal_mends_a_store_that_a_failed_write_has_marked(damaged, place):
+    """The way out that the operations page gives: a mark stays while there is damage, and nothing else is written."""
+    mark = place / ".cas" / SUSPECT_FILE
+    mark.write_text("a write failed\n")
+    assert damaged("verify", "--full").code == 7
+    assert mark.exists()
+    ended = damaged.ok("verify", "--heal", "--from", "copy")
+    assert "mended 1 of 1 damaged file" in ended.out
+    assert "lifted" in ended.out
+    assert not mark.exists()
+    damaged.ok("revert", "corr_abc123")

@@ -1,13 +1,14 @@
 """Quarantine and healing: from a source, from another store, from git, from the next identical put."""
 
 import subprocess
+import threading
 
 import msgspec
 import pytest
 
 from cas import IntegrityError, StorageError, blobs, catalog, heal
 from cas.digest import digest_bytes
-from cas.lmdbenv import Table
+from cas.lmdbenv import SUSPECT_FILE, Table
 from cas.staging import Stage
 from tests.gc.keeping import collect, commit, flip_byte, pretend_export
 from tests.store.stores import open_store
@@ -259,6 +260,35 @@ def test_heal_asks_the_next_source_when_the_system_refuses_one(store, run, error
     spoil_stream(store)
     assert store.heal([asked, content_source]).healed == [DIGEST.hex()]
     assert store.read_file("run", "t.csv") == CONTENT
+
+
+def test_heal_in_a_store_that_a_failed_write_has_marked_leaves_the_way_to_a_verify(store, run):
+    mark = store.environment.directory / SUSPECT_FILE
+    spoil_stream(store)
+    mark.write_text("a write failed\n")
+    assert not store.verify().ok
+    refused = []
+
+    def source(item):
+        thread = threading.Thread(target=lambda: refused.append(refusal(store)))
+        thread.start()
+        thread.join()
+        return content_source(item)
+
+    assert store.heal([source]).ok
+    assert refused == ["store_suspect"]  # whoever else writes meanwhile
+    assert mark.exists()
+    assert refusal(store) == "store_suspect"
+    assert store.verify().mark_lifted
+    assert refusal(store) is None
+
+
+def refusal(store):
+    try:
+        commit(store, "other", files={"o": b"other"})
+    except StorageError as error:
+        return error.kind
+    return None
 
 
 def test_heal_of_a_sound_store_writes_nothing(store, run):
