@@ -136,9 +136,8 @@ class GroupCommit:
             # Only the main thread hears one, and none before the handler's first call has made another thread.
             try:
                 start_new_thread(self._leave, (ticket,))
-            except (
-                RuntimeError
-            ):  # none can be made; this one leaves by itself, which an interrupt may cut off
+            except RuntimeError:
+                # None can be made; this one leaves by itself, which an interrupt may cut off.
                 self._leave(ticket)
             ticket.left.acquire()
             raise
@@ -155,17 +154,18 @@ class GroupCommit:
 
     def _leave(self, ticket: _Ticket) -> None:
         """Take an interrupted caller out of the queue for good, and hand over what it led."""
-        with self._changed:
-            ticket.done = (
-                True  # a leader that has it in its group, and is interrupted as well, gives it to nobody
-            )
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
-            if self._leader is ticket:
-                self._hand_over(ticket)
-            elif self._leader is not None:
-                self._leader.wake_up()  # this one may have been interrupted between naming it and waking it
-        ticket.left.release()
+        try:
+            with self._changed:
+                # A leader that has it in its group, and is interrupted as well, gives it to nobody.
+                ticket.done = True
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+                if self._leader is ticket:
+                    self._hand_over(ticket)
+                elif self._leader is not None:
+                    self._leader.wake_up()  # this one may have been interrupted between naming it and waking it
+        finally:
+            ticket.left.release()
 
     def _lead(self, own: _Ticket) -> None:
         shared = False  # with other processes' work, which may be what made the transaction fail

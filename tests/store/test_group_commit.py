@@ -310,16 +310,21 @@ def test_queue_does_not_keep_a_closed_store_alive(tmp_path):
 @pytest.fixture
 def interrupt():
     """Interrupts the main thread, as Ctrl-C does, and waits until it has heard it."""
-    heard = []
+    sent, heard = [], []
 
     def hear(*_):
-        heard.append(1)
-        raise Interrupt
+        if len(heard) < len(sent):
+            heard.append(1)
+            raise Interrupt
+
+    def is_heard():
+        # A signal that comes in the instant before a thread falls asleep does not wake it: it is sent again.
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        return len(heard) >= len(sent)
 
     def strike():
-        count = len(heard) + 1
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-        wait_for(lambda: len(heard) >= count)
+        sent.append(1)
+        wait_for(is_heard)
 
     before = signal.signal(signal.SIGUSR1, hear)
     yield strike
