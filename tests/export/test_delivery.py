@@ -129,7 +129,7 @@ def test_run_that_git_lost_before_the_push_is_told_at_once_and_comes_with_a_rebu
     if gone.startswith("refs/heads/"):
         place.git("update-ref", "-d", "refs/tags/corr_t1x")
     place.git("gc", "--quiet", "--prune=now")
-    summary = place.export(push=True, pause=None)  # no second try, and so no pause
+    summary = place.export(push=True, pause=lambda _: pytest.fail("a second try"))
     assert (summary.state, states(place, [lost, kept])) == ("parked", ["parked", "pushed"])
     (parked,) = export_status(place.store)["parked"]
     assert "is gone from the repository" in parked["reason"]
