@@ -155,7 +155,7 @@ class PreparedRun:
         indexed = indexes.maintained(transaction)
         catalog.add(transaction, sequence, run, row, self.content_digest, indexed)
         deposit = None if placed is None else Deposit.of(placed, run.files)
-        outbox.enqueue(transaction, sequence, Attempt(deposit=deposit, objects=objects))
+        outbox.enqueue(transaction, sequence, Attempt(deposit=deposit), objects)
         self.stored = (sequence, run, row)
         return sequence
 

@@ -69,8 +69,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     ``pushed_at_us`` is set on entries that were queued again for a lost repository: when the remote had them (0:
     never).
     ``held`` is set on parked entries that must not go out, whoever asks: content of theirs, or below them, was purged.
-    ``deposit`` and ``objects``, the manifest's git objects as `cas.gitform.encode_objects` gives them, are there for
-    runs that were committed here and never exported: an export need not work them out again.
+    ``deposit`` is there for runs that were committed here and never exported.
     """
 
     attempt_count: int = 0
@@ -79,7 +78,6 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
     pushed_at_us: int = 0
     held: bool = False
     deposit: Deposit | None = None
-    objects: bytes = b""
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True):
@@ -110,21 +108,42 @@ _LONGEST_POLL_S: Final = 0.25
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _ATTEMPT_DECODER: Final = msgspec.msgpack.Decoder(Attempt)
 _RECEIPT_DECODER: Final = msgspec.msgpack.Decoder(Receipt)
+# Behind the stages, and behind the counts that share a page with the newest entry.
+_OBJECTS: Final = b"o"
 # Several nights' runs, and less than a gigabyte.
 MOST_WITH_OBJECTS: Final = 200_000
 _NEW: Final = Attempt()
 _FRESH: Final = _ENCODER.encode(_NEW)
 
 
-def enqueue(transaction: WriteTransaction, sequence: int, attempt: Attempt = _NEW) -> None:
+def enqueue(
+    transaction: WriteTransaction, sequence: int, attempt: Attempt = _NEW, objects: bytes = b""
+) -> None:
     """Queue a new manifest for export; called in the manifest's own transaction.
 
-    Its git objects, which take most of the room, are left out where the queue is so long that nobody seems to export.
+    Args:
+        transaction: The write transaction.
+        sequence: The manifest.
+        attempt: What is known from the first.
+        objects: Its git objects, as `cas.gitform.encode_objects` gives them: an export need not make them again. They
+            have a row of their own, as LMDB's binding reads a value whole even where only its key is asked for. They
+            are left out where the queue is so long that nobody seems to export.
     """
-    before = sequence - MOST_WITH_OBJECTS
-    if before > 0 and transaction.has(Table.OUTBOX, Stage.WRITE.value + sequence_key(before)):
-        attempt = msgspec.structs.replace(attempt, objects=b"")
     transaction.put(Table.OUTBOX, Stage.WRITE.value + sequence_key(sequence), _ENCODER.encode(attempt))
+    before = sequence - MOST_WITH_OBJECTS
+    if not objects or (
+        before > 0 and transaction.has(Table.OUTBOX, Stage.WRITE.value + sequence_key(before))
+    ):
+        return
+    transaction.put(Table.OUTBOX, _OBJECTS + sequence_key(sequence), objects)
+
+
+def get_objects(transaction: ReadTransaction, sequence: int) -> bytes:
+    """Return the git objects that a run's commit left for its export; empty where there are none, or damaged ones."""
+    try:
+        return transaction.get(Table.OUTBOX, _OBJECTS + sequence_key(sequence)) or b""
+    except IntegrityError:  # `cas verify` names the row; the export makes them anew
+        return b""
 
 
 def iter_entries(
@@ -283,6 +302,7 @@ def record_exported(
         receipt = Receipt(exported_at_us=now_us, pushed_at_us=0 if found is None else found[1].pushed_at_us)
         if found is not None:
             transaction.delete(Table.OUTBOX, found[0].value + sequence_key(sequence))
+            transaction.delete(Table.OUTBOX, _OBJECTS + sequence_key(sequence))
         transaction.put(Table.RECEIPTS, sequence_key(sequence), _ENCODER.encode(receipt))
         if found is not None and found[1].held:  # purged while it was being exported: it goes no further
             key = Stage.PARKED_PUSH.value + sequence_key(sequence)
@@ -349,9 +369,8 @@ def hold(transaction: WriteTransaction, sequence: int, *, reason: str, now_us: i
         return False
     stage, attempt = found
     _remove(transaction, sequence)
-    held = msgspec.structs.replace(
-        attempt, last_at_us=now_us, reason=reason, held=True, deposit=None, objects=b""
-    )
+    transaction.delete(Table.OUTBOX, _OBJECTS + sequence_key(sequence))
+    held = msgspec.structs.replace(attempt, last_at_us=now_us, reason=reason, held=True, deposit=None)
     key = _PARKED.get(stage, stage).value + sequence_key(sequence)
     transaction.put(Table.OUTBOX, key, _ENCODER.encode(held))
     return True

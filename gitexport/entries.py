@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from cas import gitform, records
+from cas import gitform, outbox, records
 from cas.errors import IntegrityError
 from cas.manifest import FileEntry, ImportedManifest, RunManifest
 from cas.objects import MODE_SUBMODULE, GitObject
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cas.manifest import ManifestRow, RollbackManifest
 
 _PARENT: Final = b"parent "
-_UNKNOWN: Final = Attempt()
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -60,33 +59,45 @@ class Entry(msgspec.Struct, frozen=True):
         return self.branch.removeprefix("refs/heads/")
 
 
-def load_entry(transaction: ReadTransaction, sequence: int, attempt: Attempt = _UNKNOWN) -> Entry:
+def load_entry(transaction: ReadTransaction, sequence: int, attempt: Attempt | None = None) -> Entry:
     """Return the entry of a stored manifest; that of a rollback holds the objects of the state it goes back to.
 
     Args:
         transaction: The snapshot.
         sequence: Its number in the store.
-        attempt: What the outbox holds of it.
+        attempt: Its entry in the outbox; None means that nothing is taken from there.
 
     Raises:
         IntegrityError: The manifest is missing or damaged, or its ids are not what it gives.
     """
     loaded, row = records.load(transaction, sequence)
+    if isinstance(loaded, RunManifest) and attempt is not None:
+        objects = outbox.get_objects(transaction, sequence)
+        return run_entry(sequence, loaded, row, deposit=attempt.deposit, encoded=objects)
     if isinstance(loaded, RunManifest):
-        return run_entry(sequence, loaded, row, attempt)
+        return run_entry(sequence, loaded, row)
     source = records.find_commit(transaction, loaded.source)
     return rollback_entry(
         sequence, loaded, row, None if source is None else records.load_run(transaction, source)[0]
     )
 
 
-def run_entry(sequence: int, run: RunManifest, row: ManifestRow, attempt: Attempt = _UNKNOWN) -> Entry:
+def run_entry(
+    sequence: int, run: RunManifest, row: ManifestRow, *, deposit: Deposit | None = None, encoded: bytes = b""
+) -> Entry:
     """Return the entry of a run, committed here or imported.
+
+    Args:
+        sequence: Its number in the store.
+        run: The manifest.
+        row: Its row.
+        deposit: Where its commit put the blobs that were new.
+        encoded: The git objects that its commit left in the outbox; made anew where they are not there.
 
     Raises:
         IntegrityError: The stored ids are not what the manifest gives.
     """
-    objects = gitform.decode_objects(attempt.objects, run, row)
+    objects = gitform.decode_objects(encoded, run, row)
     if objects is None:
         form = gitform.check_row(run, row)
         objects = [*form.tree.objects, form.commit, *(tag.object for tag in form.tags)]
@@ -100,7 +111,7 @@ def run_entry(sequence: int, run: RunManifest, row: ManifestRow, attempt: Attemp
         files=run.files,
         needs=(*_foreign_parents(run), *_foreign_tree(run)),
         label=f"{run.correlation_id}@{run.revision}",
-        deposit=attempt.deposit,
+        deposit=deposit,
     )
 
 

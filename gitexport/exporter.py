@@ -25,7 +25,7 @@ from cas.errors import (
 from cas.outbox import Attempt, Stage
 from gitexport import lease
 from gitexport.batch import BatchWriter
-from gitexport.blobcopy import CheckLevel
+from gitexport.blobcopy import ROWS_PER_RELEASE, CheckLevel
 from gitexport.delivery import deliver
 from gitexport.entries import load_entry
 from gitexport.hooks import ExportHooks
@@ -347,6 +347,8 @@ class _Export:
                     entries.append(entry)
                     raw_bytes += sum([file.size_bytes for file in entry.files])
                     made_bytes += sum([len(item.data) for item in entry.objects])
+                if (len(entries) + len(damaged)) % ROWS_PER_RELEASE == 0:
+                    self._environment.release_pages()
                 if len(entries) + len(damaged) >= room:
                     break
                 if raw_bytes >= BATCH_BYTES or made_bytes >= MADE_BYTES:

@@ -58,6 +58,12 @@ def attempts(store):
         return dict(outbox.iter_entries(transaction, Stage.WRITE))
 
 
+def objects_left(store):
+    """Return what the outbox holds of the queued runs' git objects, by sequence; empty where there is nothing."""
+    with store.environment.read() as transaction:
+        return {sequence: outbox.get_objects(transaction, sequence) for sequence in attempts(store)}
+
+
 def queued(store):
     """Return the entries as an export takes them from the queue."""
     with store.environment.read() as transaction:
@@ -92,6 +98,12 @@ def change(store, sequence, **fields):
         outbox.enqueue(transaction, sequence, changed)
 
 
+def leave(store, sequence, objects):
+    """Put other git objects into the outbox."""
+    with store.environment.write() as transaction:
+        outbox.enqueue(transaction, sequence, attempts(store)[sequence], objects)
+
+
 def overwrite(store, segment, start, content):
     """Put other bytes into a segment."""
     with store.environment.write() as transaction:
@@ -115,7 +127,7 @@ def test_queued_objects_are_those_that_the_manifest_gives(filled):
         assert (taken.tags, taken.commit, taken.files) == (made.tags, made.commit, made.files)
         assert taken.objects == made.objects
         assert made.deposit is None
-    assert [bool(attempt.objects) for attempt in attempts(filled).values()] == [True] * 4 + [False]
+    assert [bool(objects) for objects in objects_left(filled).values()] == [True] * 4 + [False]
 
 
 def test_deposit_tells_where_the_new_streams_of_a_run_lie(filled):
@@ -250,14 +262,14 @@ def test_moved_stream_whose_row_has_another_oid_is_refused(store, tmp_path):
 
 
 def test_objects_of_another_run_are_made_anew(filled):
-    mine, others = attempts(filled)[1].objects, attempts(filled)[2].objects
+    mine, others = objects_left(filled)[1], objects_left(filled)[2]
     known = msgspec.msgpack.decode(mine)
     less = [msgspec.msgpack.encode(known[:at] + known[at + 1 :]) for at in range(len(known))]
     strange = msgspec.msgpack.encode([*known, ("tree", b"")])  # no tree names it
     for objects in (*less, others, strange, mine[:-1], b"\x90", b"\xc0", b"\x91\x92\xa4blog\xc4\x00"):
-        change(filled, 1, objects=objects)
+        leave(filled, 1, objects)
         assert queued(filled)[0].objects == anew(filled)[0].objects
-    change(filled, 1, objects=mine)
+    leave(filled, 1, mine)
     assert queued(filled)[0].objects == anew(filled)[0].objects
 
 
@@ -265,25 +277,25 @@ def test_objects_are_left_out_behind_a_long_queue(store, tmp_path, monkeypatch):
     monkeypatch.setattr(outbox, "MOST_WITH_OBJECTS", 2)
     for number in range(4):
         commit(store, str(number), task_id=f"t{number}", files={"f": b"%d" % number})
-    assert [bool(attempt.objects) for attempt in attempts(store).values()] == [True, True, False, False]
+    assert [bool(objects) for objects in objects_left(store).values()] == [True, True, False, False]
     assert [attempt.deposit is None for attempt in attempts(store).values()] == [False] * 4
     exported(store, tmp_path / "r.git", queued(store))
     with store.environment.write() as transaction:  # as the export of the first three does
         outbox.record_exported(transaction, [1, 2, 3], 7)
     commit(store, "4", task_id="t4")
-    assert [bool(attempt.objects) for attempt in attempts(store).values()] == [False, True]
+    assert [bool(objects) for objects in objects_left(store).values()] == [False, True]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3])
 def test_objects_of_other_files_than_the_manifest_names_are_refused(filled, kept):
-    attempt = attempts(filled)[2]
+    left = {"deposit": attempts(filled)[2].deposit, "encoded": objects_left(filled)[2]}
     with filled.environment.read() as transaction:
         run, row = records.load_run(transaction, 2)
     other = msgspec.structs.replace(run.files[0], oid=object_id("blob", b"other", filled.object_format))
     changed = msgspec.structs.replace(run, files=(*run.files[:kept], other))
     with pytest.raises(IntegrityError, match="not what its manifest gives"):
-        run_entry(2, changed, row, attempt)
-    assert run_entry(2, run, row, attempt).commit == row.commit_oid.hex()
+        run_entry(2, changed, row, **left)
+    assert run_entry(2, run, row, **left).commit == row.commit_oid.hex()
 
 
 def test_blobs_of_a_deposit_are_not_looked_up(filled, monkeypatch):
@@ -305,10 +317,10 @@ def test_queued_run_whose_content_was_purged_stays_back(filled):
     assert sorted(attempts(filled)) == [1]
     with filled.environment.read() as transaction:
         held = [attempt for _, attempt in outbox.iter_held(transaction)]
+        left = [outbox.get_objects(transaction, sequence) for sequence, _ in outbox.iter_held(transaction)]
     assert len(held) == 4
-    assert all(attempt.deposit is None and not attempt.objects for attempt in held), (
-        "no export will want them"
-    )
+    assert all(attempt.deposit is None for attempt in held), "no export will want it"
+    assert left == [b""] * 4
 
 
 def test_entry_that_failed_keeps_what_is_known(filled):
@@ -320,6 +332,7 @@ def test_entry_that_failed_keeps_what_is_known(filled):
     with filled.environment.write() as transaction:
         outbox.record_exported(transaction, [1], 7)
         assert outbox.find_entry(transaction, 1) == (Stage.PUSH, Attempt())
+        assert outbox.get_objects(transaction, 1) == b""
         outbox.requeue(transaction, 1)
     assert attempts(filled)[1] == Attempt()
 

@@ -461,7 +461,7 @@ def test_wait_for_what_never_comes_is_refused_before_asking(wanted, timeout_s, s
 
 
 def deposited(segment):
-    return Attempt(1, 2, "why", 3, deposit=Deposit(segment, b"d" * 32, (Stream(0, 9, 7), None)), objects=b"o")
+    return Attempt(1, 2, "why", 3, deposit=Deposit(segment, b"d" * 32, (Stream(0, 9, 7), None)))
 
 
 def test_deposits_of_damaged_segments_are_dropped_and_nothing_else(transaction):
@@ -479,6 +479,8 @@ def test_deposits_of_damaged_segments_are_dropped_and_nothing_else(transaction):
 
 
 def test_held_entry_keeps_neither_objects_nor_deposit(transaction):
-    outbox.enqueue(transaction, 1, deposited(7))
+    outbox.enqueue(transaction, 1, deposited(7), b"objects")
+    assert outbox.get_objects(transaction, 1) == b"objects"
     assert outbox.hold(transaction, 1, reason="purged", now_us=5)
+    assert outbox.get_objects(transaction, 1) == b""
     assert outbox.find_entry(transaction, 1) == (Stage.PARKED_WRITE, Attempt(1, 5, "purged", 3, held=True))
