@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cas import ArtifactStore, catalog, records
-from cas.arguments import check_callable, check_instance, check_progress, check_seconds, check_whole
+from cas.arguments import check_instance, check_seconds, check_whole
 from cas.errors import ConflictError, GitCommandFailedError, IntegrityError, InvalidInputError
 from cas.meta import read_meta
 from cas.objects import Person
@@ -22,7 +22,7 @@ from gitexport.archivable import BranchJudge, LeftBranch, old_branches
 from gitexport.archive import Archive
 from gitexport.archivelist import PARENTS_PER_COMMIT, build_archive
 from gitexport.archivesummary import ArchiveSummary
-from gitexport.exporter import Exporter
+from gitexport.exporter import Exporter, check_calls
 from gitexport.heldfile import mapped_os_errors
 from gitexport.pack import sweep_temporaries
 from gitexport.push import PushState, RefGroup, push
@@ -97,7 +97,7 @@ def archive_branches(  # noqa: PLR0913  # what to roll up, where, and how it is 
     check_instance(store, ArtifactStore, "store")
     wanted = store.config.auto_push if push is None else push
     _check_wishes(older_than_s, keep_newest, deletes=delete_remote, pushes=wanted)
-    _check_calls(progress, should_stop, pause)
+    check_calls(progress, should_stop, pause)
     started_s = time.monotonic()
     with lease.hold(store.environment.directory, wait_s):
         git = Exporter(store, repository=repository).open_repository()
@@ -131,12 +131,6 @@ def _check_wishes(
         raise InvalidInputError(
             "refs are deleted at the remote only when the archive is pushed", hint="Push it as well: --push."
         )
-
-
-def _check_calls(progress: object, should_stop: object, pause: object) -> None:
-    check_progress(progress)
-    check_callable(should_stop, "should_stop")
-    check_callable(pause, "pause")
 
 
 class _Archiving:

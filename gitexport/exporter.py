@@ -48,9 +48,8 @@ if TYPE_CHECKING:
 # A batch holds its trees, metadata files, commits and tags in memory (about 5 KB a run) and its refs move together; a
 # thousand runs amortise git's start-up and the rewrite of packed-refs to well under a millisecond each.
 BATCH_RUNS: Final = 1000
-MADE_BYTES: Final = (
-    32 * 1024 * 1024
-)  # of those objects: a run's metadata may be a megabyte, and is in memory twice
+# Of those objects and files: a run's metadata may be a megabyte, and is in memory twice.
+MADE_BYTES: Final = 32 * 1024 * 1024
 BATCH_BYTES: Final = 128 * 1024 * 1024  # raw; bounds what a kill throws away and how long a pack stays unseen
 
 
@@ -130,7 +129,7 @@ class Exporter:
             StorageError: A disk refused.
         """
         _check_wishes(limit, only)
-        _check_calls(progress, should_stop, pause)
+        check_calls(progress, should_stop, pause)
         started_s = time.monotonic()
         export: _Export | None = None
         try:
@@ -206,7 +205,12 @@ def _check_wishes(limit: int | None, only: Sequence[str] | None) -> None:
         check_list(only, "only", "correlation IDs")
 
 
-def _check_calls(progress: object, should_stop: object, pause: object) -> None:
+def check_calls(progress: object, should_stop: object, pause: object) -> None:
+    """Refuse what an export, or a roll-up, could not call while it works.
+
+    Raises:
+        InvalidInputError: One of them cannot be called; ``subject`` names it.
+    """
     check_progress(progress)
     check_callable(should_stop, "should_stop")
     check_callable(pause, "pause")

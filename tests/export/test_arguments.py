@@ -6,19 +6,13 @@ import math
 
 import pytest
 
-from cas import ArtifactStoreError, ConfigError, InvalidFileError, InvalidInputError
+from cas import ConfigError, InvalidFileError
 from gitexport import Exporter, archive_branches, export_status, import_repository, verify_export
 from gitexport.remoteurl import is_address
 from gitexport.repository import GitRepository
+from tests.store.test_arguments import refuse
 
 NAN = math.nan
-
-
-def refuse(call, *arguments, kind=InvalidInputError, **named):
-    with pytest.raises(ArtifactStoreError) as caught:
-        call(*arguments, **named)
-    assert type(caught.value) is kind
-    return caught.value
 
 
 @pytest.mark.parametrize(
